@@ -1,0 +1,263 @@
+//! How a firmware speaks: pure functions between bytes and words.
+//!
+//! No sockets, clocks, threads or Python here. A dialect turns what the device sends into a
+//! [`Report`] and what Klipper wants into bytes; it decides nothing.
+
+pub mod stock;
+
+use std::fmt;
+
+/// The firmware families this crate knows by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// BIQU's own firmware over its WebSocket (0.0.0 and 1.x).
+    Stock,
+}
+
+impl Dialect {
+    /// The name used in options, logs and the status object.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+        }
+    }
+}
+
+/// One message of the device in our words; `None` where it does not say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Firmware version as the device spells it, for example `V1.0.3`. Only a snapshot has it.
+    pub firmware: Option<Firmware>,
+    /// Who the device is. Only a snapshot has it.
+    pub identity: Option<Identity>,
+    /// Chamber temperature, C.
+    pub reading: Option<f64>,
+    /// The master switch: whether the device is enabled. In [`Mode::On`] it then heats to its target.
+    pub on: Option<bool>,
+    /// What the device does while it is on.
+    pub mode: Option<Mode>,
+    /// The device's chamber target, C.
+    pub target: Option<u8>,
+    /// Whether a drying cycle runs.
+    pub drying: Option<bool>,
+    /// What is left of the drying cycle, seconds.
+    pub remaining_seconds: Option<u32>,
+    /// Settings this project shows but never regulates by.
+    pub settings: Settings,
+    /// The device stopped itself, or cannot measure.
+    pub fault: Option<Fault>,
+    /// How many known fields had a type or value that means nothing and were left out.
+    pub ignored: u32,
+}
+
+impl Report {
+    /// Whether this message is the full state that a device sends to a new connection.
+    pub fn is_snapshot(&self) -> bool {
+        self.firmware.is_some()
+    }
+}
+
+/// The rest of the device's settings, as it reports them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Auto mode: bed target from which the fan runs, C.
+    pub filter_temp: Option<u8>,
+    /// Auto mode: bed target from which the chamber is heated, C.
+    pub bed_temp: Option<u8>,
+    /// Custom drying temperature, C.
+    pub custom_temp: Option<u8>,
+    /// Custom drying time, hours.
+    pub custom_hours: Option<u8>,
+    /// Which printer the device itself is bound to: 1 Bambu, 2 Klipper.
+    pub printer_type: Option<u8>,
+    /// The web page's language, `en` or `zh`.
+    pub language: Option<Language>,
+}
+
+/// The languages of the device's web page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// `en`
+    English,
+    /// `zh`
+    Chinese,
+}
+
+/// What the device does while its master switch is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Heats when the bed target of the printer it is bound to is high enough.
+    Auto,
+    /// Heats to its target.
+    On,
+    /// Dries filament while a cycle runs.
+    Drying,
+}
+
+impl Mode {
+    /// The name used in logs and the status object.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Drying => "drying",
+        }
+    }
+}
+
+/// Why a device stopped itself, or why its temperature cannot be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The heating element's sensor is shorted.
+    ElementSensorShort,
+    /// The heating element's sensor is disconnected.
+    ElementSensorOpen,
+    /// The chamber sensor is shorted.
+    ChamberSensorShort,
+    /// The chamber sensor is disconnected.
+    ChamberSensorOpen,
+    /// The element does not get warm, or the room is colder than 15 C (1.0.2 and later).
+    Heater,
+}
+
+impl Fault {
+    /// What to tell the user, with what to do.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ElementSensorShort => "heating element sensor shorted; check its plug and cable",
+            Self::ElementSensorOpen => {
+                "heating element sensor disconnected; check its plug and cable"
+            }
+            Self::ChamberSensorShort => "chamber sensor shorted; check its plug and cable",
+            Self::ChamberSensorOpen => "chamber sensor disconnected; check its plug and cable",
+            Self::Heater => {
+                "heater abnormal: it does not get warm, or the chamber is colder than 15 C"
+            }
+        }
+    }
+
+    /// A sensor fault lasts as long as the device repeats it, and its readings mean nothing;
+    /// a heater fault is said once, when the device stops.
+    pub fn is_sensor(self) -> bool {
+        self != Self::Heater
+    }
+}
+
+/// Firmware version, bounded whatever the device sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Firmware {
+    bytes: [u8; Self::MAX],
+    len: u8,
+}
+
+impl Firmware {
+    const MAX: usize = 23;
+
+    /// Keeps the printable ASCII of what the device sent, at most 23 characters.
+    pub fn new(text: &str) -> Self {
+        let mut firmware = Self {
+            bytes: [0; Self::MAX],
+            len: 0,
+        };
+        for byte in text.bytes().filter(u8::is_ascii_graphic).take(Self::MAX) {
+            firmware.bytes[usize::from(firmware.len)] = byte;
+            firmware.len += 1;
+        }
+        firmware
+    }
+
+    /// The version as the device spells it.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+/// Which physical device this is: a hash of something only that unit has.
+///
+/// A hash, because the only such thing in the stock snapshot lives among secrets (rule R11).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(pub u64);
+
+impl Identity {
+    /// FNV-1a, 64 bits, with the two halves folded in once more so that the last digits depend on
+    /// all of the input. Not a secret-keeping hash: only its last 4 digits are ever shown.
+    pub fn of(text: &str) -> Self {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in text.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Self(hash ^ (hash >> 32) ^ (hash >> 17))
+    }
+
+    /// What the user sees and may write as `device_id`.
+    pub fn last4(self) -> String {
+        format!("{:04x}", self.0 & 0xffff)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "…{}", self.last4())
+    }
+}
+
+/// What the device is asked to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Off.
+    Off,
+    /// Heat the chamber to this many degrees, C.
+    Heat(u8),
+}
+
+/// Why a message could not be read at all. The link is kept: the next message may be fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Not JSON; the number is the byte it stopped making sense at.
+    NotJson(usize),
+    /// JSON, but not an object.
+    NotAnObject,
+    /// Larger than any message a device sends.
+    TooLarge(usize),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson(at) => write!(f, "message is not JSON (at byte {at})"),
+            Self::NotAnObject => write!(f, "message is not a JSON object"),
+            Self::TooLarge(len) => write!(f, "message of {len} bytes is larger than 64 KiB"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn firmware_keeps_only_what_can_be_printed() {
+        assert_eq!(Firmware::new("V1.0.3").as_str(), "V1.0.3");
+        assert_eq!(Firmware::new("V1\n\u{1b}[31m.0").as_str(), "V1[31m.0");
+        assert_eq!(
+            Firmware::new(&"9".repeat(500)).as_str().len(),
+            Firmware::MAX
+        );
+    }
+
+    #[test]
+    fn identity_differs_in_its_last_digits_when_the_mac_does() {
+        let ids: std::collections::BTreeSet<_> = (0..64)
+            .map(|n| Identity::of(&format!("Panda_Breath_AABBCCDDEE{n:02X}")).last4())
+            .collect();
+        assert!(ids.len() > 62, "{} of 64 differ", ids.len());
+    }
+}
