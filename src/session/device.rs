@@ -1,0 +1,311 @@
+//! What the device's reports mean: readings, faults, and hands at the device.
+
+use crate::dialect::{Fault, Firmware, Mode, Report, Setting, Settings};
+
+use super::link::Phase;
+use super::steer::Want;
+use super::{Millis, OnExternalOff, OnExternalOn, Reading, Reason, Session, Trouble};
+
+/// A sensor fault is repeated every 500 ms as long as it lasts.
+const FAULT_LASTS: Millis = 3_000;
+/// A protective stop is pushed before its reason: so long an unexplained off is not yet a hand.
+const REASON_FOLLOWS: Millis = 1_200;
+/// A reason that comes even later still corrects what was made of it.
+const REASON_LATE: Millis = 5_000;
+/// A report this soon after a write may have been on its way before the device read it.
+pub(super) const CROSSING: Millis = 1_000;
+
+/// The device's state as far as it is known: what it said, and what was written since.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Device {
+    pub(super) on: Option<bool>,
+    pub(super) mode: Option<Mode>,
+    pub(super) target: Option<u8>,
+    pub(super) drying: Option<bool>,
+    pub(super) remaining: Option<(u32, Millis)>,
+    pub(super) settings: Settings,
+    pub(super) firmware: Option<Firmware>,
+    pub(super) trouble: Option<Trouble>,
+    fault_at: Millis,
+    pub(super) external_off: bool,
+    pub(super) external_on_allowed: bool,
+    /// It was turned off while heat is wanted, since when; the reason may follow.
+    pub(super) declined_at: Option<Millis>,
+    /// A report crossed one of our writes: only a fresh snapshot tells who was first.
+    pub(super) doubt_at: Option<Millis>,
+    pub(super) last_look: Millis,
+    pub(super) last_sent: Option<Setting>,
+}
+
+impl Device {
+    pub(super) fn is(&self, setting: Setting) -> bool {
+        match setting {
+            Setting::Off => self.on == Some(false),
+            Setting::Heat(c) => {
+                self.on == Some(true) && self.mode == Some(Mode::On) && self.target == Some(c)
+            }
+        }
+    }
+
+    pub(super) fn assume(&mut self, setting: Setting) {
+        match setting {
+            Setting::Off => self.on = Some(false),
+            Setting::Heat(c) => {
+                self.on = Some(true);
+                self.mode = Some(Mode::On);
+                self.target = Some(c);
+            }
+        }
+        self.last_sent = Some(setting);
+    }
+
+    /// A new target is a new try: it clears what was only said once.
+    pub(super) fn new_target(&mut self) {
+        self.external_off = false;
+        self.declined_at = None;
+        if !self.sensor_fault() {
+            self.trouble = None;
+        }
+    }
+
+    pub(super) fn sensor_fault(&self) -> bool {
+        matches!(self.trouble, Some(Trouble::Device(fault)) if fault.is_sensor())
+    }
+}
+
+impl Session {
+    /// A snapshot of the verified device, from a connection opened at `opened_at`.
+    pub(super) fn snapshot_seen(&mut self, now: Millis, opened_at: Millis, report: &Report) {
+        let written = self.main.as_ref().and_then(super::link::Main::last_write);
+        if written.is_some_and(|written| opened_at < written + CROSSING) {
+            // Older than what it should tell about.
+            self.device.doubt_at = Some(now + CROSSING);
+            return;
+        }
+        self.device.last_look = now;
+        self.device.doubt_at = None;
+        self.device.firmware = report.firmware.or(self.device.firmware);
+        match report.on {
+            Some(true) => self.snapshot_says_on(now),
+            Some(false) => self.snapshot_says_off(now, opened_at),
+            None => {}
+        }
+        self.take(now, report);
+    }
+
+    fn snapshot_says_on(&mut self, now: Millis) {
+        if self.want() != Want::Off {
+            return;
+        }
+        let was_off = self.device.on == Some(false);
+        self.device.on = Some(true);
+        if !was_off {
+            self.off.seen_on();
+            self.tell(now, "the device is on; turning it off".to_owned());
+        } else if self.may_stay_on() {
+            self.off.seen_on();
+            self.external_on(now, "the device was turned on by another client");
+        } else {
+            self.found_on(now);
+        }
+    }
+
+    fn found_on(&mut self, now: Millis) {
+        let fault = self.off.found_on();
+        if fault && self.device.trouble.is_none() {
+            self.device.trouble = Some(Trouble::WillNotStayOff);
+            self.tell(now, Trouble::WillNotStayOff.text().to_owned());
+        } else if !fault {
+            self.tell(now, "the device was found on again; turning it off".to_owned());
+        }
+    }
+
+    fn snapshot_says_off(&mut self, now: Millis, opened_at: Millis) {
+        if self.wants_heat() && self.device.on == Some(true) {
+            self.declined(now);
+        }
+        self.device.on = Some(false);
+        if opened_at >= self.off.proof_from()
+            && self.off.seen_off(now)
+            && self.device.trouble == Some(Trouble::WillNotStayOff)
+        {
+            self.device.trouble = None;
+        }
+    }
+
+    /// A message on the live connection that is not a snapshot asked for.
+    pub(super) fn report(&mut self, now: Millis, report: &Report) {
+        let crossing = self
+            .main
+            .as_ref()
+            .and_then(super::link::Main::last_write)
+            .is_some_and(|written| now < written + CROSSING);
+        if crossing && (report.on.is_some() || report.mode.is_some()) {
+            self.device.doubt_at = Some(now + CROSSING);
+            // Off may not wait for the doubt: an on that is not ours is taken at once.
+            if report.on == Some(true) && self.want() == Want::Off {
+                self.pushed_on(now);
+            }
+            let measured = Report {
+                reading: report.reading,
+                fault: report.fault,
+                ..Report::default()
+            };
+            return self.take(now, &measured);
+        }
+        match report.on {
+            Some(true) => self.pushed_on(now),
+            Some(false) => {
+                if self.wants_heat() && self.device.on == Some(true) {
+                    self.declined(now);
+                }
+                self.device.on = Some(false);
+            }
+            None => {}
+        }
+        self.take(now, report);
+    }
+
+    /// A button, most likely: other clients' writes are not pushed.
+    fn pushed_on(&mut self, now: Millis) {
+        if self.want() != Want::Off {
+            return;
+        }
+        let was_off = self.device.on == Some(false);
+        self.device.on = Some(true);
+        self.off.seen_on();
+        if was_off {
+            self.external_on(now, "the device was turned on by hand");
+        }
+    }
+
+    fn may_stay_on(&self) -> bool {
+        self.owned && self.config.on_external_on == OnExternalOn::Allow
+    }
+
+    fn external_on(&mut self, now: Millis, what: &str) {
+        if self.may_stay_on() {
+            self.device.external_on_allowed = true;
+            self.tell(now, format!("{what}; it stays on until the next target (on_external_on: allow)"));
+        } else {
+            self.tell(now, format!("{what} while its target is 0; turning it off"));
+        }
+    }
+
+    /// The device was turned off while heat is wanted. Why, is decided a little later.
+    fn declined(&mut self, now: Millis) {
+        self.device.declined_at.get_or_insert(now);
+    }
+
+    /// Takes over what a report says, whoever asked for it.
+    fn take(&mut self, now: Millis, report: &Report) {
+        if let Some(fault) = report.fault {
+            self.fault(now, fault);
+        }
+        let device = &mut self.device;
+        if report.on == Some(true) {
+            device.on = report.on;
+        }
+        device.mode = report.mode.or(device.mode);
+        device.target = report.target.or(device.target);
+        device.drying = report.drying.or(device.drying);
+        if let Some(seconds) = report.remaining_seconds {
+            device.remaining = Some((seconds, now));
+        }
+        let settings = &mut device.settings;
+        settings.filter_temp = report.settings.filter_temp.or(settings.filter_temp);
+        settings.bed_temp = report.settings.bed_temp.or(settings.bed_temp);
+        settings.custom_temp = report.settings.custom_temp.or(settings.custom_temp);
+        settings.custom_hours = report.settings.custom_hours.or(settings.custom_hours);
+        settings.printer_type = report.settings.printer_type.or(settings.printer_type);
+        settings.language = report.settings.language.or(settings.language);
+        if let Some(celsius) = report.reading {
+            self.live_reading(now, celsius);
+        }
+    }
+
+    fn live_reading(&mut self, now: Millis, celsius: f64) {
+        let live = self.main.as_ref().is_some_and(|main| main.phase == Phase::Live);
+        if !live || self.device.sensor_fault() {
+            return self.ignored += 1;
+        }
+        let number = self.reading.map_or(0, |reading| reading.number) + 1;
+        self.reading = Some(Reading { number, celsius, at: now });
+        self.lost = false;
+        if self.want() == Want::Off && self.device.on == Some(false) {
+            self.off.reading(celsius);
+        }
+    }
+
+    fn fault(&mut self, now: Millis, fault: Fault) {
+        let known = self.device.trouble == Some(Trouble::Device(fault));
+        self.device.trouble = Some(Trouble::Device(fault));
+        self.device.fault_at = now;
+        self.device.declined_at = None;
+        let after_external_off = self
+            .forced_off
+            .as_ref()
+            .is_some_and(|(last, at)| last.reason == Reason::ExternalOff && now < at + REASON_LATE);
+        if self.wants_heat() || (after_external_off && !known) {
+            self.force_off(now, Reason::Fault(fault), format!("the device reports: {}", fault.text()));
+        } else if !known {
+            self.tell(now, format!("the device reports: {}", fault.text()));
+        }
+    }
+
+    /// What only time can tell: no reason followed, no fault is repeated, no reading comes.
+    pub(super) fn check_device(&mut self, now: Millis) {
+        if self.device.declined_at.is_some_and(|at| now >= at + REASON_FOLLOWS) {
+            self.device.declined_at = None;
+            self.external_off(now);
+        }
+        if self.device.sensor_fault() && now >= self.device.fault_at + FAULT_LASTS {
+            self.device.trouble = None;
+            self.tell(now, "the device no longer reports a sensor fault".to_owned());
+        }
+        if !self.lost && now >= self.lost_at_latest() {
+            self.lost = true;
+            let seconds = self.config.lost_after / 1000;
+            let host = &self.config.host;
+            let text = match &self.last_error {
+                Some(error) => format!("no reading from {host} for {seconds} s ({error})"),
+                None => format!("no reading from {host} for {seconds} s"),
+            };
+            if self.wants_heat() {
+                self.force_off(now, Reason::Lost, text);
+            } else if self.owned {
+                self.tell(now, text);
+            }
+        }
+    }
+
+    fn external_off(&mut self, now: Millis) {
+        if !self.wants_heat() {
+            return;
+        }
+        if self.config.on_external_off == OnExternalOff::Reassert {
+            if self.reassert_budget.take(now) {
+                let text = "the device was turned off by a button or another client; \
+                            turning it on again (on_external_off: reassert)";
+                self.device.last_sent = None; // not a correction of somebody else's setting
+                return self.tell(now, text.to_owned());
+            }
+            let text = "the device was turned off by a button or another client, \
+                        too often to turn it on again";
+            return self.force_off(now, Reason::ExternalOff, text.to_owned());
+        }
+        let text = "the device was turned off by a button or another client";
+        self.force_off(now, Reason::ExternalOff, text.to_owned());
+    }
+
+    fn lost_at_latest(&self) -> Millis {
+        self.reading.map_or(self.started_at, |reading| reading.at) + self.config.lost_after
+    }
+
+    pub(super) fn device_deadline(&self) -> Option<Millis> {
+        let declined = self.device.declined_at.map(|at| at + REASON_FOLLOWS);
+        let fault = self.device.sensor_fault().then_some(self.device.fault_at + FAULT_LASTS);
+        let lost = (!self.lost).then(|| self.lost_at_latest());
+        [declined, fault, lost].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,164 @@
+//! What is known about the device being off (rules R2 and R4).
+//!
+//! The stock firmware acknowledges nothing. Only a snapshot that was asked for late enough says
+//! that it is off, and only for a while, because what other clients write is not pushed.
+
+use super::Millis;
+
+/// Heat on a connection that has ended may still be in the device's buffers for this long.
+const DRAIN: Millis = 2_000;
+/// If that heat was never seen to arrive, one look is not enough: look again this much later.
+const SECOND_LOOK: Millis = 10_000;
+/// How long off stays known without another look.
+pub(super) const KNOWN_FOR: Millis = 300_000;
+/// A chamber that gets this much warmer while off is looked at, C.
+const RISE: f64 = 3.0;
+/// Being found on this often while off is a fault.
+const FOUND_ON_LIMIT: u32 = 3;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct OffWatch {
+    known_at: Option<Millis>,
+    /// When the last connection that carried heat ended, and whether that heat was undelivered.
+    heat_ended: Option<(Millis, bool)>,
+    first_look: Option<Millis>,
+    lowest: Option<f64>,
+    risen: bool,
+    found_on: u32,
+}
+
+impl OffWatch {
+    /// Heat was sent: nothing is known any more, and a new count begins.
+    pub(super) fn heat_sent(&mut self) {
+        let heat_ended = self.heat_ended;
+        *self = Self { heat_ended, ..Self::default() };
+    }
+
+    /// A connection that carried heat is gone; its last bytes may still be on their way.
+    pub(super) fn heat_connection_ended(&mut self, now: Millis, undelivered: bool) {
+        let earlier = self.heat_ended.is_some_and(|(_, undelivered)| undelivered);
+        self.heat_ended = Some((now, undelivered || earlier));
+        self.known_at = None;
+        self.first_look = None;
+    }
+
+    /// From when on a connection must have been opened to prove anything, as far as ended
+    /// connections matter.
+    pub(super) fn proof_from(&self) -> Millis {
+        self.heat_ended.map_or(0, |(ended, _)| ended + DRAIN)
+    }
+
+    /// A snapshot that proves it says off. Returns whether off is now known.
+    pub(super) fn seen_off(&mut self, now: Millis) -> bool {
+        let twice = self.heat_ended.is_some_and(|(_, undelivered)| undelivered);
+        match self.first_look {
+            None if twice => {
+                self.first_look = Some(now);
+                false
+            }
+            Some(first) if now < first + SECOND_LOOK => false,
+            _ => {
+                self.known_at = Some(now);
+                self.heat_ended = None;
+                self.first_look = None;
+                self.risen = false;
+                self.lowest = None;
+                true
+            }
+        }
+    }
+
+    /// The device is on, or may be. Returns whether being found on is a fault by now.
+    pub(super) fn found_on(&mut self) -> bool {
+        self.seen_on();
+        self.found_on += 1;
+        self.found_on >= FOUND_ON_LIMIT
+    }
+
+    /// The device is on for a reason that is no surprise.
+    pub(super) fn seen_on(&mut self) {
+        self.known_at = None;
+        self.first_look = None;
+    }
+
+    /// A temperature while the device should be off: getting warmer by itself is suspicious.
+    pub(super) fn reading(&mut self, celsius: f64) {
+        let lowest = self.lowest.unwrap_or(celsius).min(celsius);
+        self.lowest = Some(lowest);
+        if celsius >= lowest + RISE {
+            self.risen = true;
+            self.lowest = Some(celsius);
+        }
+    }
+
+    pub(super) fn is_known(&self, now: Millis) -> bool {
+        self.known_at.is_some_and(|at| now < at + KNOWN_FOR)
+    }
+
+    /// When the next snapshot is wanted, given when one would prove something and when the last
+    /// one was taken.
+    pub(super) fn next_look(&self, proof_from: Millis, last_look: Millis) -> Millis {
+        match (self.known_at, self.first_look) {
+            (Some(_), _) if self.risen => last_look,
+            (Some(at), _) => at + KNOWN_FOR,
+            (None, Some(first)) => first + SECOND_LOOK,
+            (None, None) => proof_from,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_undelivered_heat_needs_a_second_look_ten_seconds_later() {
+        let mut off = OffWatch::default();
+        off.heat_connection_ended(1_000, true);
+        assert_eq!(off.proof_from(), 3_000);
+        assert!(!off.seen_off(3_100));
+        assert_eq!(off.next_look(0, 3_100), 13_100);
+        assert!(!off.seen_off(13_099), "too early");
+        assert!(off.seen_off(13_100));
+    }
+
+    #[test]
+    fn r4_delivered_heat_needs_one_look() {
+        let mut off = OffWatch::default();
+        off.heat_connection_ended(1_000, false);
+        assert!(off.seen_off(3_100));
+        assert!(off.is_known(3_100));
+    }
+
+    #[test]
+    fn r2_known_off_expires_after_five_minutes() {
+        let mut off = OffWatch::default();
+        assert!(off.seen_off(0));
+        assert!(off.is_known(KNOWN_FOR - 1));
+        assert!(!off.is_known(KNOWN_FOR));
+        assert_eq!(off.next_look(0, 0), KNOWN_FOR);
+    }
+
+    #[test]
+    fn r2_a_chamber_that_warms_by_three_degrees_while_off_is_looked_at_once() {
+        let mut off = OffWatch::default();
+        off.seen_off(0);
+        for c in [30.0, 29.0, 31.9] {
+            off.reading(c);
+            assert_eq!(off.next_look(0, 7), KNOWN_FOR, "{c}");
+        }
+        off.reading(32.0);
+        assert_eq!(off.next_look(0, 7), 7);
+        off.seen_off(8_000);
+        off.reading(32.0);
+        assert_eq!(off.next_look(0, 8_000), 8_000 + KNOWN_FOR);
+    }
+
+    #[test]
+    fn r2_the_third_time_found_on_is_a_fault() {
+        let mut off = OffWatch::default();
+        assert_eq!([off.found_on(), off.found_on(), off.found_on()], [false, false, true]);
+        off.heat_sent();
+        assert!(!off.found_on(), "a new target counts anew");
+    }
+}

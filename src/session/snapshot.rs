@@ -1,0 +1,155 @@
+//! What Klipper must know, as level: it stays true until it changes, however late it is read.
+
+use std::sync::Arc;
+
+use crate::dialect::{Fault, Firmware, Identity, Mode, Settings};
+
+use super::Millis;
+
+/// The state of the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Link {
+    /// Nothing tried yet.
+    #[default]
+    Pending,
+    /// Never connected so far; trying.
+    Connecting,
+    /// The device has sent its state and is the right one.
+    Connected,
+    /// It was connected; trying again.
+    Reconnecting,
+    /// Something only the user can mend: the wrong device, or a bug in here.
+    Error,
+}
+
+impl Link {
+    /// The name used in logs and the status object.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Reconnecting => "reconnecting",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One live temperature.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// Counts readings from 1, so that each is fed to Klipper once (rule R5).
+    pub number: u64,
+    /// C.
+    pub celsius: f64,
+    /// When it arrived.
+    pub at: Millis,
+}
+
+/// Why Klipper's target was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A button or another client turned the device off.
+    ExternalOff,
+    /// The device stopped itself.
+    Fault(Fault),
+    /// No reading for `lost_after`.
+    Lost,
+    /// The reactor was not heard for `lease`.
+    Lease,
+    /// A bug in here.
+    Internal,
+}
+
+impl Reason {
+    /// Whether `on_lost` applies: nobody chose this, and it may happen in a print.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::ExternalOff => false,
+            Self::Fault(_) | Self::Lost | Self::Lease | Self::Internal => true,
+        }
+    }
+}
+
+/// The last time a target was dropped against Klipper's wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForcedOff {
+    /// Why, for the program.
+    pub reason: Reason,
+    /// Why, for people.
+    pub text: Arc<str>,
+}
+
+/// Everything Klipper must act on or may show. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// State of the connection.
+    pub link: Link,
+    /// The newest live reading.
+    pub reading: Option<Reading>,
+    /// No live reading for `lost_after`, since the start if there never was one.
+    pub lost: bool,
+    /// The device's master switch.
+    pub device_on: Option<bool>,
+    /// The device's target, C.
+    pub device_target: Option<u8>,
+    /// The device's mode.
+    pub mode: Option<Mode>,
+    /// Whether a drying cycle runs.
+    pub drying: Option<bool>,
+    /// Seconds left of it, and when the device said so: it does not count down aloud.
+    pub remaining: Option<(u32, Millis)>,
+    /// The rest of its settings.
+    pub settings: Settings,
+    /// Its firmware.
+    pub firmware: Option<Firmware>,
+    /// Who it is.
+    pub identity: Option<Identity>,
+    /// What is wrong with the device now, or with its staying off.
+    pub fault: Option<Trouble>,
+    /// The device was last turned off by a button or another client.
+    pub external_off: bool,
+    /// How many times a target was dropped; a wish is good only if it knows this number (rule R3).
+    pub forced_offs: u32,
+    /// How many of these were failures to which `on_lost` applies.
+    pub failures: u32,
+    /// The last of them.
+    pub forced_off: Option<ForcedOff>,
+    /// Connections after the first.
+    pub reconnects: u32,
+    /// Messages or fields that could not be used.
+    pub ignored: u64,
+    /// Off has been confirmed by the device, and nothing has been said since that would change it.
+    pub off_known: bool,
+    /// Why there is no connection, or what was wrong last.
+    pub last_error: Option<Arc<str>>,
+}
+
+/// What the status object calls a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The device says so.
+    Device(Fault),
+    /// It was found on three times although it had been turned off.
+    WillNotStayOff,
+}
+
+impl Trouble {
+    /// What to tell the user.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Device(fault) => fault.text(),
+            Self::WillNotStayOff => {
+                "the device was found on three times after it had been turned off; \
+                 look for another program that controls it"
+            }
+        }
+    }
+}
+
+/// A line for the console and the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened, in words, without the section's name.
+    pub text: String,
+}
