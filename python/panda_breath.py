@@ -1,0 +1,530 @@
+"""BIQU Panda Breath chamber heater, as a Klipper heater.
+
+This file is the thin half: it reads Klipper and obeys. Networking, the firmware's language and
+every safety rule are in the wheel `panda-breath`, which runs on a thread of its own; no call from
+here to there ever waits. Works in Klipper and Kalico, and imports nothing from either.
+
+Copyright (C) 2026  Panda Breath for Klipper contributors
+This file may be distributed under the terms of the GNU GPLv3 license or, at your option, any
+later version.
+"""
+
+import logging
+import re
+import sys
+
+INTERFACE = 1  # the wheel's must be the same
+REPORT_TIME = 1.0  # s between two looks at what the driver has brought
+DEFAULTS = {"min_temp": "0", "max_temp": "80", "control": "watermark"}
+MAX_DELTA = "1"  # C; the device knows whole degrees
+# Heater options that may be written in [panda_breath] and are passed on to the heater's section.
+HEATER_OPTIONS = (
+    "control, gcode_id, lost_update_tolerance, max_delta, max_power, max_temp, min_extrude_temp, "
+    "min_temp, pid_kd, pid_ki, pid_kp, pwm_cycle_time, smooth_time"
+).split(", ")
+# A chamber warms slowly, and on_lost must act before verify_heater does.
+VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
+ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts at most about as much each second
+
+
+def load_native(config):
+    """The compiled half; a missing or unfit one is the user's to mend, and the error says how."""
+    pip = "%s -m pip install --upgrade panda-breath" % (sys.executable,)
+    try:
+        import panda_breath_native as native
+    except ImportError as e:
+        raise config.error(
+            "[%s]: the compiled part of panda_breath is not installed for this Klipper (%s). "
+            "Run '%s', then restart the Klipper service." % (config.get_name(), e, pip)
+        ) from None
+    if native.INTERFACE == INTERFACE:
+        return native
+    if native.INTERFACE < INTERFACE:
+        remedy = "Run '%s'" % (pip,)
+    else:
+        remedy = "Copy panda_breath.py of version %s into klippy/extras" % (native.__version__,)
+    raise config.error(
+        "[%s]: panda_breath.py has interface %d, but the installed panda-breath %s has interface "
+        "%d. %s, then restart the Klipper service (RESTART is not enough)."
+        % (config.get_name(), INTERFACE, native.__version__, native.INTERFACE, remedy)
+    )
+
+
+class Options:
+    """The section's options, checked; `native` are those that the driver wants."""
+
+    def __init__(self, config):
+        self.config = config
+        host = self._host()
+        self._firmware()
+        device_id = config.get("device_id", None)
+        if device_id is not None:
+            device_id = device_id.strip().lower()
+            if not re.match(r"^[0-9a-f]{4}$", device_id):
+                self._fail("device_id", device_id, "it is the 4 digits shown when it connects")
+        self.stale_after = config.getfloat("stale_after", 7.0, minval=2.0)
+        self.lost_after = config.getfloat("lost_after", 120.0, above=self.stale_after)
+        self.pause_timeout = config.getfloat("pause_timeout", 120.0, minval=0.0)
+        self.on_lost = self._choice("on_lost", ("pause", "shutdown", "warn"))
+        self.max_target = config.getint("max_target", 60, minval=1, maxval=80)
+        self.native = {
+            "host": host,
+            "port": config.getint("port", 80, minval=1, maxval=65535),
+            "device_id": device_id,
+            "max_target": self.max_target,
+            "stale_after": self.stale_after,
+            "lost_after": self.lost_after,
+            "lease": config.getfloat("lease", 10.0, minval=3.0, maxval=60.0),
+            "on_external_off": self._choice("on_external_off", ("accept", "reassert")),
+            "on_external_on": self._choice("on_external_on", ("off", "allow")),
+        }
+
+    def _fail(self, option, value, remedy):
+        raise self.config.error(
+            "Option '%s' in section '%s' is not valid: '%s'; %s"
+            % (option, self.config.get_name(), value, remedy)
+        )
+
+    def _choice(self, option, choices):
+        value = self.config.get(option, choices[0]).strip()
+        if value not in choices:
+            self._fail(option, value, "choose one of: " + ", ".join(choices))
+        return value
+
+    def _host(self):
+        host = self.config.get("host").strip()
+        remedy = "give a name such as PandaBreath.local or an address such as 192.168.1.50"
+        if "://" in host or "/" in host:
+            self._fail("host", host, "without http:// and without slashes: " + remedy)
+        if re.match(r"^[^:\[\]]+:\d+$", host):
+            self._fail("host", host, "the port has an option of its own: port")
+        if not re.match(r"^[0-9A-Za-z._:%\[\]-]{1,253}$", host):
+            self._fail("host", host, remedy)
+        return host
+
+    def _firmware(self):
+        choices = ("auto", "stock", "stock_mqtt", "esphome")
+        firmware = self._choice("firmware", choices)
+        broker = self.config.get("mqtt_broker", None)
+        if firmware in ("stock_mqtt", "esphome"):
+            self._fail("firmware", firmware, "not built yet; choose stock (or auto)")
+        if broker is not None:
+            self._fail("mqtt_broker", broker, "MQTT is not built yet; remove it to use host")
+
+
+class Pin:
+    """What the heater takes for its output: the device regulates by itself, so this is nothing."""
+
+    def __init__(self, mcu):
+        self.mcu = mcu
+
+    def get_mcu(self):
+        return self.mcu
+
+    def setup_max_duration(self, max_duration):
+        pass
+
+    def setup_cycle_time(self, cycle_time, hardware_pwm=False):
+        pass
+
+    def set_pwm(self, print_time, value, cycle_time=None):
+        pass
+
+
+class Sensor:
+    """One section's view of the device's temperature."""
+
+    def __init__(self, config):
+        self.printer = config.get_printer()
+        self.name = config.get_name()
+        self.min_temp = self.max_temp = None
+        self.callback = None
+
+    def setup_minmax(self, min_temp, max_temp):
+        self.min_temp, self.max_temp = min_temp, max_temp
+
+    def setup_callback(self, callback):
+        self.callback = callback
+
+    def get_report_time_delta(self):
+        return REPORT_TIME
+
+    def feed(self, read_time, temp):
+        if self.callback is not None:
+            self.callback(read_time, temp)
+        # No shutdown below min_temp: a cold chamber, or a table that ends at 10, is no danger.
+        if self.max_temp is not None and temp > self.max_temp:
+            self.printer.invoke_shutdown(
+                "Panda Breath: %s at %.1f C is above its max_temp of %.1f C"
+                % (self.name, temp, self.max_temp)
+            )
+
+
+class PandaBreath:
+    def __init__(self, config):
+        self.printer = config.get_printer()
+        self.reactor = self.printer.get_reactor()
+        self.gcode = self.printer.lookup_object("gcode")
+        self.name = config.get_name()
+        self.options = Options(config)
+        self._check_unique(config)
+        self.native = load_native(config)
+        self.mcu = self.printer.lookup_object("mcu")
+        self.pin = Pin(self.mcu)
+        self.sensors = []
+        self.heater = self.control = self.set_temp = self.heater_status = None
+        # What the driver has brought, and how much of it has been obeyed.
+        self.device = self.state = None
+        self.armed = False
+        self.readings = self.ack = self.obeyed = self.failures = 0
+        self.was_stuck = False
+        self.pause_deadline = None
+        heaters = self.printer.load_object(config, "heaters")
+        heaters.add_sensor_factory(self.name, self._make_sensor)
+        self.printer.lookup_object("pins").register_chip(self.name, self)
+        self.printer.load_object(config, "idle_timeout")
+        self._setup_heater(config)
+        for event in ("connect", "ready", "shutdown", "disconnect"):
+            handler = getattr(self, "_handle_" + event)
+            self.printer.register_event_handler("klippy:" + event, handler)
+
+    # Configuration
+
+    def _check_unique(self, config):
+        address = self._address()
+        for name, other in self.printer.lookup_objects("panda_breath"):
+            if isinstance(other, PandaBreath) and other._address() == address:
+                raise config.error(
+                    "Option 'host' in section '%s': [%s] already uses %s; every device needs one "
+                    "section" % (self.name, name, self.options.native["host"])
+                )
+
+    def _address(self):
+        native = self.options.native
+        return (native["host"].lower().rstrip("."), native["port"])
+
+    def _make_sensor(self, config):
+        sensor = Sensor(config)
+        self.sensors.append(sensor)
+        return sensor
+
+    def setup_pin(self, pin_type, pin_params):
+        pins = self.printer.lookup_object("pins")
+        if pin_type != "pwm" or pin_params["pin"] != "pwm":
+            raise pins.error(
+                "The only pin of [%s] is '%s:pwm', for heater_pin" % (self.name, self.name)
+            )
+        if pin_params["invert"]:
+            raise pins.error("heater_pin '!%s:pwm' must not be inverted" % (self.name,))
+        return self.pin
+
+    def _setup_heater(self, config):
+        """Completes the heater's section and the one that watches it, and loads them."""
+        # Sections are read once, in the order of the file; what a section adds must be put into
+        # the parsed file and loaded here.
+        parsed = config.fileconfig
+        section = self._find_heater(config)
+        short_name = self.name.split()[-1]
+        mine = section is None
+        if mine:
+            section = "heater_generic " + short_name
+        else:
+            short_name = section.split()[-1]
+        if not parsed.has_section(section):
+            parsed.add_section(section)
+        for option in HEATER_OPTIONS:
+            value = config.get(option, None)
+            if value is None:
+                continue
+            # SAVE_CONFIG keeps its results in the heater's section: these are nobody's second word.
+            if parsed.has_option(section, option) and not self._is_autosaved(section, option):
+                raise config.error(
+                    "Option '%s' is given in [%s] and in [%s]; remove one of them"
+                    % (option, self.name, section)
+                )
+            if not parsed.has_option(section, option):
+                parsed.set(section, option, value)
+        if mine:
+            self._set_defaults(parsed, section, DEFAULTS)
+            pin = {"sensor_type": self.name, "heater_pin": self.name + ":pwm"}
+            self._set_defaults(parsed, section, pin)
+        if parsed.has_option(section, "control"):
+            # Klipper objects to a max_delta that its control does not read.
+            if parsed.get(section, "control").strip() == "watermark":
+                self._set_defaults(parsed, section, {"max_delta": MAX_DELTA})
+        verify = "verify_heater " + short_name
+        if not parsed.has_section(verify):
+            parsed.add_section(verify)
+        max_error = ERROR_PER_LOST_SECOND * self.options.lost_after
+        self._set_defaults(parsed, verify, dict(VERIFY, max_error="%g" % (max_error,)))
+        if mine:
+            self.printer.load_object(config, section)
+            self._show_section(parsed, section)
+
+    def _find_heater(self, config):
+        """The user's own section for this heater, whatever its name."""
+        parsed = config.fileconfig
+        for section in parsed.sections():
+            if parsed.has_option(section, "heater_pin"):
+                chip = parsed.get(section, "heater_pin").rpartition(":")[0].strip()
+                if chip == self.name:
+                    return section
+        return None
+
+    def _is_autosaved(self, section, option):
+        autosave = self.printer.lookup_object("configfile").autosave.fileconfig
+        return autosave.has_option(section, option)
+
+    @staticmethod
+    def _set_defaults(parsed, section, defaults):
+        for option, value in defaults.items():
+            if not parsed.has_option(section, option):
+                parsed.set(section, option, value)
+
+    def _show_section(self, parsed, section):
+        # KlipperScreen lists the heaters of the raw configuration, which mainline has built before
+        # this section existed.
+        raw = getattr(self.printer.lookup_object("configfile"), "status_raw_config", None)
+        if isinstance(raw, dict) and section not in raw:
+            raw[section] = dict(parsed.items(section))
+
+    # Events
+
+    def _handle_connect(self):
+        heaters = self.printer.lookup_object("heaters")
+        for heater in heaters.heaters.values():
+            if heater.mcu_pwm is self.pin:
+                self.heater = heater
+        if self.heater is None:
+            raise self.printer.config_error("[%s]: its heater was not created" % (self.name,))
+        if self.options.max_target > self.heater.max_temp:
+            raise self.printer.config_error(
+                "Option 'max_target' in section '%s' is %d C, above the max_temp of %.1f C of [%s]"
+                % (self.name, self.options.max_target, self.heater.max_temp, self.heater.name)
+            )
+        self._warn_at_start()
+        if self.printer.get_start_args().get("debugoutput") is not None:
+            return  # batch mode: there is no printer and must be no network
+        self.control = self.heater.control
+        self.set_temp, self.heater.set_temp = self.heater.set_temp, self._set_temp
+        self.heater_status, self.heater.get_status = self.heater.get_status, self._heater_status
+        self.device = self.native.Device(name=self.name, **self.options.native)
+        # Whatever was dropped before this printer existed is not this printer's to report.
+        self.state = self.device.drain(0.0, False, 0)
+        self.ack = self.obeyed = self.state.forced_offs
+        self.failures = self.state.failures
+        self.readings = self.state.reading_number
+        self.reactor.register_timer(self._look, self.reactor.NOW)
+
+    def _warn_at_start(self):
+        short_name = self.heater.name.split()[-1]
+        if self.options.on_lost == "pause" and not self._pause_resume():
+            self._warn("on_lost: pause needs a [pause_resume] section; without one Klipper shuts down")
+        check = self.printer.lookup_object("verify_heater " + short_name, None)
+        least = ERROR_PER_LOST_SECOND * self.options.lost_after
+        if check is not None and check.max_error < least:
+            self._warn(
+                "[verify_heater %s] max_error: %g may shut Klipper down before on_lost acts; "
+                "use at least %g, and put the section after [%s]"
+                % (short_name, check.max_error, least, self.name)
+            )
+        # The class is the same on Klipper and Kalico; its name is what can be asked for.
+        if type(self.heater.control).__name__ != "ControlBangBang":
+            self._warn("[%s] uses a control other than watermark, which the device ignores: it "
+                       "regulates by itself" % (self.heater.name,))  # fmt: skip
+
+    def _handle_ready(self):
+        self.armed = True
+
+    def _handle_shutdown(self):
+        self.armed = False
+        self._say_wish()
+
+    def _handle_disconnect(self):
+        self.armed = False
+        if self.device is not None:
+            self.device.close()
+
+    # Klipper's wish
+
+    def _set_temp(self, degrees):
+        """Stands in for the heater's own set_temp, so that a change leaves at once."""
+        if degrees:
+            self._check_target(degrees)
+        self.set_temp(degrees)
+        self.ack = self.obeyed  # whoever sets a target knows what was dropped before
+        self._say_wish()
+
+    def _check_target(self, degrees):
+        error = self.printer.command_error
+        if degrees > self.options.max_target:
+            raise error(
+                "Requested temperature (%.1f) is above the max_target of %d C of [%s]"
+                % (degrees, self.options.max_target, self.name)
+            )
+        if self.heater.control is not self.control:
+            raise error(
+                "%s regulates by itself and cannot be calibrated; there is no need to"
+                % (self.name,)
+            )
+        self.state = state = self.device.drain(*self._wish())
+        host = self.options.native["host"]
+        if state.link == "error":
+            raise error("%s: %s" % (self.name, state.last_error))
+        if state.reading_number == 0 or state.lost or self.device.is_stuck():
+            why = state.last_error or "no reading yet"
+            raise error("%s: %s cannot be reached: %s" % (self.name, host, why))
+        if state.sensor_fault:
+            raise error("%s: the device reports: %s" % (self.name, state.fault))
+        if state.temperature < self.heater.min_temp:
+            raise error(
+                "%s reads %.1f C, below its min_temp of %.1f C"
+                % (self.heater.name, state.temperature, self.heater.min_temp)
+            )
+
+    def _wish(self):
+        target = self.heater.target_temp if self.armed else 0.0
+        return target, self.armed, self.ack
+
+    def _say_wish(self):
+        if self.device is not None:
+            self.device.want(*self._wish())
+
+    # Once per second
+
+    def _look(self, eventtime):
+        # heater.target_temp is the truth: Klipper has ways to change it without set_temp.
+        self.state = state = self.device.drain(*self._wish())
+        if state.reading_number != self.readings:
+            self.readings = state.reading_number
+            read_time = self.mcu.estimated_print_time(eventtime - state.reading_age)
+            for sensor in self.sensors:
+                sensor.feed(read_time, state.temperature)
+        for text in self.device.events():
+            self._say(text)
+        if state.forced_offs != self.obeyed:
+            self.obeyed = state.forced_offs
+            failed = state.failures != self.failures
+            self.failures = state.failures
+            self._target_dropped(eventtime, state.forced_off, failed)
+        if self.device.is_stuck():
+            if not self.was_stuck:
+                self.was_stuck = True
+                self._target_dropped(eventtime, "its background thread has stopped", True)
+        else:
+            self.was_stuck = False
+        if self.pause_deadline is not None and eventtime >= self.pause_deadline:
+            self.pause_deadline = None
+            self._shut_down("PAUSE could not begin within %g s" % (self.options.pause_timeout,))
+        return eventtime + REPORT_TIME
+
+    def _target_dropped(self, eventtime, why, failed):
+        """The device is being turned off against Klipper's wish; Klipper follows."""
+        target = self.heater.target_temp
+        on_lost = self.options.on_lost
+        printing = failed and self._is_printing(eventtime)
+        if printing and on_lost == "warn":
+            # The target stays, without effect, so that verify_heater sees what is missing.
+            self._say("%s. The heater is off; verify_heater will end the print" % (why,))
+            return
+        self.set_temp(0.0)
+        self.ack = self.obeyed
+        self._say_wish()
+        if not target:
+            self._say(why)
+            return
+        self._say(
+            "%s. Its target of %.1f C was dropped; to set it again: "
+            "SET_HEATER_TEMPERATURE HEATER=%s TARGET=%g"
+            % (why, target, self.heater.name.split()[-1], target)
+        )
+        if not printing:
+            return
+        if on_lost == "pause" and self._pause_resume():
+            if self.pause_deadline is None:
+                self.pause_deadline = eventtime + self.options.pause_timeout
+                # In a callback, because a G-code command may be holding things up.
+                self.reactor.register_callback(self._pause)
+        else:
+            self._shut_down(why)
+
+    def _pause(self, eventtime):
+        try:
+            self._pause_resume().send_pause_command()
+            with self.gcode.get_mutex():
+                if self.pause_deadline is None:
+                    return
+                self.pause_deadline = None
+                self.gcode.run_script_from_command("PAUSE")
+        except Exception as e:
+            logging.exception("%s: PAUSE failed", self.name)
+            self._shut_down("PAUSE failed: %s" % (e,))
+
+    def _shut_down(self, why):
+        self.printer.invoke_shutdown("%s: %s" % (self.name, why))
+
+    def _is_printing(self, eventtime):
+        idle_timeout = self.printer.lookup_object("idle_timeout")
+        return idle_timeout.get_status(eventtime)["state"] == "Printing"
+
+    def _pause_resume(self):
+        return self.printer.lookup_object("pause_resume", None)
+
+    # What people see
+
+    def _say(self, text):
+        self.gcode.respond_info("%s: %s" % (self.name, text))
+
+    def _warn(self, text):
+        configfile = self.printer.lookup_object("configfile")
+        warn = getattr(configfile, "runtime_warning", None)
+        if warn is not None:
+            warn("%s: %s" % (self.name, text))
+        logging.warning("%s: %s", self.name, text)
+
+    def _is_stale(self):
+        age = None if self.state is None else self.state.reading_age
+        return age is None or age > self.options.stale_after
+
+    def _heater_status(self, eventtime):
+        status = self.heater_status(eventtime)
+        if self._is_stale():
+            # As Klipper's own get_temp does: front ends would go on showing the last number.
+            status["temperature"] = 0.0
+        return status
+
+    def get_status(self, eventtime):
+        state = self.state
+        stale = self._is_stale()
+        temperature = None if state is None or stale else state.temperature
+        status = {
+            "temperature": temperature,
+            "device_temperature": temperature,
+            "target": 0.0 if self.heater is None else self.heater.target_temp,
+            "stale": stale,
+            "dialect": "stock",
+        }
+        if state is None:
+            status.update(dict.fromkeys(STATE_FIELDS))
+            status.update(link="pending", external_off=False, reconnects=0, fault=False)
+            status["fault_reason"] = None
+            return status
+        for field in STATE_FIELDS:
+            status[field] = getattr(state, field)
+        status["fault"] = state.fault is not None
+        status["fault_reason"] = state.fault
+        return status
+
+
+STATE_FIELDS = (
+    "device_id, device_on, device_target, drying, external_off, firmware_version, last_error, link, "
+    "mode, reading_age, reconnects, remaining_seconds"
+).split(", ")
+
+
+def load_config(config):
+    return PandaBreath(config)
+
+
+def load_config_prefix(config):
+    return PandaBreath(config)

@@ -1,0 +1,118 @@
+"""One background thread looks after all devices of the process.
+
+No method here waits for anything: not for the network, not for a lock, not for a thread. Times
+are seconds, temperatures C. ``None`` means that it is not known.
+"""
+
+from typing import Optional, final
+
+INTERFACE: int
+"""Changes when the Klipper module and the wheel would no longer understand each other."""
+
+__version__: str
+
+@final
+class Device:
+    """A device to look after. Dropping it closes it."""
+
+    def __new__(
+        cls,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        device_id: Optional[str],
+        max_target: int,
+        stale_after: float,
+        lost_after: float,
+        lease: float,
+        on_external_off: str,
+        on_external_on: str,
+    ) -> Device:
+        """Starts to look after the device, or takes it over from the printer before a RESTART.
+
+        ``name``: the section's name, for messages. ``device_id``: its last 4 digits, or None for
+        whichever answers first. ``on_external_off``: "accept" or "reassert"; ``on_external_on``:
+        "off" or "allow". Raises ValueError for an option that makes no sense, OSError when the
+        system has no thread or descriptor left.
+        """
+    def want(self, target: float, armed: bool, ack: int) -> None:
+        """Says what Klipper wants: the latest counts, and leaves at once.
+
+        ``target``: 0 is off. ``armed``: Klipper is ready and not in shutdown. ``ack``: the
+        ``State.forced_offs`` that has been obeyed; a wish that does not know the newest is off.
+        """
+    def drain(self, target: float, armed: bool, ack: int) -> State:
+        """The same, once per second; renews the lease, and returns what is known."""
+    def events(self) -> list[str]:
+        """The lines for people since the last call, oldest first."""
+    def is_stuck(self) -> bool:
+        """Whether the background thread has not turned for 5 s."""
+    def close(self) -> None:
+        """Lets go: the device is turned off, and forgotten when that is confirmed."""
+
+@final
+class State:
+    """What is known about a device, at the time of ``Device.drain``."""
+
+    @property
+    def link(self) -> str:
+        """pending, connecting, connected, reconnecting or error."""
+    @property
+    def reading_number(self) -> int:
+        """Counts live readings; 0 before the first."""
+    @property
+    def temperature(self) -> Optional[float]:
+        """The newest live reading."""
+    @property
+    def reading_age(self) -> Optional[float]:
+        """How old that reading is now."""
+    @property
+    def lost(self) -> bool:
+        """No live reading for ``lost_after``."""
+    @property
+    def device_on(self) -> Optional[bool]: ...
+    @property
+    def device_target(self) -> Optional[int]: ...
+    @property
+    def mode(self) -> Optional[str]:
+        """auto, on or drying."""
+    @property
+    def drying(self) -> Optional[bool]: ...
+    @property
+    def remaining_seconds(self) -> Optional[float]: ...
+    @property
+    def firmware_version(self) -> Optional[str]: ...
+    @property
+    def device_id(self) -> Optional[str]:
+        """The last 4 digits of the device's identity."""
+    @property
+    def fault(self) -> Optional[str]:
+        """What is wrong with the device, in words."""
+    @property
+    def sensor_fault(self) -> bool:
+        """The fault is a sensor's: the device will not heat."""
+    @property
+    def external_off(self) -> bool: ...
+    @property
+    def forced_offs(self) -> int:
+        """How many times a target was dropped against Klipper's wish."""
+    @property
+    def failures(self) -> int:
+        """How many of these nobody chose, so that ``on_lost`` applies."""
+    @property
+    def forced_off(self) -> Optional[str]:
+        """Why the last one was, in words."""
+    @property
+    def reconnects(self) -> int: ...
+    @property
+    def ignored(self) -> int:
+        """Messages or fields of the device that meant nothing."""
+    @property
+    def off_known(self) -> bool:
+        """The device has confirmed that it is off."""
+    @property
+    def last_error(self) -> Optional[str]: ...
+
+def main() -> int:
+    """The ``panda-breath`` command: reads ``sys.argv``, returns the exit status."""

@@ -1,0 +1,222 @@
+//! The one background thread: sockets and the clock. It obeys [`crate::session`] and decides
+//! nothing about heat.
+//!
+//! * [`mod@self`]: the process-wide thread, and the handle that the reactor's side holds
+//! * `shared`: the lock-free slots and the queue between the two threads
+//! * `device`: one task per device: its session and its connections
+//! * `websocket`, `resolve`, `mdns`: how bytes get there
+//! * `clock`: the only clock
+
+mod clock;
+mod device;
+pub mod mdns;
+mod resolve;
+mod shared;
+mod websocket;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::net::unix::pipe;
+
+use crate::session::{Config, Snapshot, Wish};
+use shared::Shared;
+
+/// Name servers answer when they like; more than two of their threads are never kept waiting.
+const RESOLVER_THREADS: usize = 2;
+
+/// One process has one driver: devices outlive the printer objects that ask for them.
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { hub: None, devices: BTreeMap::new() });
+
+struct Registry {
+    hub: Option<Arc<Hub>>,
+    devices: BTreeMap<String, Arc<Shared>>,
+}
+
+/// The way to the driver's thread.
+#[derive(Debug)]
+struct Hub {
+    inbox: SegQueue<Order>,
+    wake: OwnedFd,
+}
+
+/// What the driver's thread is told besides wishes.
+#[derive(Debug)]
+enum Order {
+    /// A printer wants this device.
+    Open(String, Config, Arc<Shared>),
+    /// Handle number so-and-so was closed.
+    Close(String, u64),
+}
+
+impl Hub {
+    /// Wakes the driver. An eventfd, because writing to it takes no lock at all.
+    fn wake(&self) {
+        // Fails only when its counter is full, and then the driver is being woken anyway.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// A device, as the reactor's side holds it. None of its methods waits for anything.
+#[derive(Debug)]
+pub struct Handle {
+    key: String,
+    number: u64,
+    shared: Arc<Shared>,
+    hub: Arc<Hub>,
+    last: Mutex<Option<Wish>>,
+}
+
+impl Handle {
+    /// Starts to look after a device, or takes it over from the printer before a RESTART: same
+    /// session, same connection. The driver's thread is started when there is none.
+    pub fn open(config: Config) -> io::Result<Self> {
+        let key = format!("stock {}:{}", config.host.to_ascii_lowercase(), config.port);
+        let mut registry = REGISTRY.lock();
+        let hub = if let Some(hub) = &registry.hub {
+            Arc::clone(hub)
+        } else {
+            let hub = start()?;
+            registry.hub = Some(Arc::clone(&hub));
+            hub
+        };
+        let shared = registry
+            .devices
+            .entry(key.clone())
+            .or_insert_with(|| Arc::new(Shared::new()));
+        let shared = Arc::clone(shared);
+        let number = shared.handle.fetch_add(1, Ordering::AcqRel) + 1;
+        shared.renew();
+        hub.inbox.push(Order::Open(key.clone(), config, Arc::clone(&shared)));
+        drop(registry);
+        hub.wake();
+        Ok(Self { key, number, shared, hub, last: Mutex::new(None) })
+    }
+
+    fn is_current(&self) -> bool {
+        self.shared.handle.load(Ordering::Acquire) == self.number
+    }
+
+    /// Says what Klipper wants. The driver is woken only when that changes.
+    pub fn want(&self, wish: Wish) {
+        let mut last = self.last.lock();
+        if *last == Some(wish) || !self.is_current() {
+            return;
+        }
+        *last = Some(wish);
+        drop(last);
+        self.shared.want(wish);
+        self.hub.wake();
+    }
+
+    /// Says what Klipper wants, and that its reactor is alive.
+    pub fn drain(&self, wish: Wish) -> Snapshot {
+        if self.is_current() {
+            self.shared.renew();
+        }
+        self.want(wish);
+        self.shared.fetch()
+    }
+
+    /// The lines for people since the last call.
+    pub fn events(&self) -> Vec<String> {
+        self.shared.events()
+    }
+
+    /// Whether the driver has stopped turning (rule R7).
+    pub fn is_stuck(&self) -> bool {
+        self.shared.is_stuck()
+    }
+
+    /// How old something is that arrived at this time, seconds.
+    pub fn age(at: crate::session::Millis) -> f64 {
+        clock::age_seconds(at)
+    }
+
+    /// Lets go of the device: it is turned off, and forgotten once that is confirmed.
+    pub fn close(&self) {
+        if self.is_current() {
+            self.hub.inbox.push(Order::Close(self.key.clone(), self.number));
+            self.hub.wake();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn start() -> io::Result<Arc<Hub>> {
+    let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let hub = Arc::new(Hub { inbox: SegQueue::new(), wake });
+    let for_thread = Arc::clone(&hub);
+    std::thread::Builder::new()
+        .name("panda_breath".into())
+        .stack_size(512 * 1024)
+        .spawn(move || run(&for_thread))?;
+    Ok(hub)
+}
+
+/// The driver's thread, from its first breath to its last.
+fn run(hub: &Arc<Hub>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(RESOLVER_THREADS)
+        .thread_keep_alive(Duration::from_secs(1))
+        .thread_name("panda_breath_dns")
+        .build();
+    let Ok(runtime) = runtime else {
+        // No descriptors left. The handles see a driver that does not turn, which is *lost*.
+        REGISTRY.lock().hub = None;
+        return;
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, serve(hub));
+    drop(local);
+    // A resolver thread may still be waiting for a name server: it is not waited for.
+    runtime.shutdown_background();
+}
+
+/// Serves orders until nothing is left to look after.
+async fn serve(hub: &Arc<Hub>) {
+    let wake = hub.wake.try_clone().ok();
+    // Not a pipe, but read like one; the general wrapper for descriptors cannot be used safely.
+    let wake = wake.and_then(|fd| pipe::Receiver::from_owned_fd_unchecked(fd).ok());
+    let Some(wake) = wake else {
+        REGISTRY.lock().hub = None;
+        return;
+    };
+    let mut devices = device::Devices::default();
+    loop {
+        while let Some(order) = hub.inbox.pop() {
+            devices.obey(order);
+        }
+        devices.notify_changed();
+        if devices.is_empty() {
+            let mut registry = REGISTRY.lock();
+            if hub.inbox.is_empty() {
+                registry.hub = None;
+                registry.devices.clear();
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            _ = wake.readable() => {
+                let mut counter = [0; 8];
+                let _ = wake.try_read(&mut counter); // resets it; a second wake-up does no harm
+            }
+            () = devices.next_ended() => {}
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the reactor's thread and the driver's thread have in common, and nothing that either of
+//! them could ever wait for (rule R1).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
+
+use crate::session::{Event, Millis, Snapshot, Wish};
+
+use super::clock;
+
+/// More lines than a device can produce between two drains; the oldest goes first.
+const EVENTS: usize = 64;
+/// A driver that has not turned for this long is stuck (rule R7); it turns at least once a second.
+const STUCK: Millis = 5_000;
+
+/// One device, seen from both threads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Slots for the latest value: pushing replaces what was not fetched.
+    wish: ArrayQueue<Wish>,
+    snapshot: ArrayQueue<Snapshot>,
+    events: ArrayQueue<Event>,
+    events_lost: AtomicU64,
+    renewed_at: AtomicU64,
+    turned_at: AtomicU64,
+    /// Set with every change for the driver, so that it need not look at all devices.
+    pub(super) changed: AtomicBool,
+    /// Which handle may speak for the device: the last one that was opened.
+    pub(super) handle: AtomicU64,
+    /// The reactor's side only, never locked by the driver: the last snapshot that was fetched.
+    fetched: Mutex<Snapshot>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        let now = clock::now();
+        Self {
+            wish: ArrayQueue::new(1),
+            snapshot: ArrayQueue::new(1),
+            events: ArrayQueue::new(EVENTS),
+            events_lost: AtomicU64::new(0),
+            renewed_at: AtomicU64::new(now),
+            turned_at: AtomicU64::new(now),
+            changed: AtomicBool::new(false),
+            handle: AtomicU64::new(0),
+            fetched: Mutex::new(Snapshot::default()),
+        }
+    }
+
+    // The reactor's side.
+
+    pub(super) fn want(&self, wish: Wish) {
+        self.wish.force_push(wish);
+        self.changed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn renew(&self) {
+        self.renewed_at.store(clock::now(), Ordering::Release);
+    }
+
+    pub(super) fn fetch(&self) -> Snapshot {
+        let mut fetched = self.fetched.lock();
+        if let Some(snapshot) = self.snapshot.pop() {
+            *fetched = snapshot;
+        }
+        fetched.clone()
+    }
+
+    pub(super) fn events(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        while let Some(event) = self.events.pop() {
+            lines.push(event.text);
+        }
+        let lost = self.events_lost.swap(0, Ordering::AcqRel);
+        if lost > 0 {
+            lines.insert(0, format!("{lost} messages were lost"));
+        }
+        lines
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        clock::now().saturating_sub(self.turned_at.load(Ordering::Acquire)) > STUCK
+    }
+
+    // The driver's side.
+
+    pub(super) fn take_wish(&self) -> Option<Wish> {
+        self.wish.pop()
+    }
+
+    pub(super) fn renewed_at(&self) -> Millis {
+        self.renewed_at.load(Ordering::Acquire)
+    }
+
+    pub(super) fn turned(&self, now: Millis) {
+        self.turned_at.store(now, Ordering::Release);
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.force_push(snapshot);
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        if self.events.force_push(event).is_some() {
+            self.events_lost.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The only file that names `PyO3`: plain values in, plain values out, no logic.
+//!
+//! Nothing here waits: see rule R1 and [`crate::driver`]. The driver's thread never touches Python.
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::driver::Handle;
+use crate::session::{Config, OnExternalOff, OnExternalOn, Snapshot, Wish};
+
+/// Changes when the shim and the wheel would no longer understand each other.
+const INTERFACE: u32 = 1;
+
+/// One device, as the Klipper module holds it.
+#[pyclass(frozen, name = "Device")]
+struct PyDevice(Handle);
+
+#[pymethods]
+impl PyDevice {
+    /// Starts to look after a device; see `_core.pyi`.
+    #[new]
+    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments, one per option")]
+    fn new(
+        name: String,
+        host: String,
+        port: u16,
+        device_id: Option<String>,
+        max_target: u8,
+        stale_after: f64,
+        lost_after: f64,
+        lease: f64,
+        on_external_off: &str,
+        on_external_on: &str,
+    ) -> PyResult<Self> {
+        let config = Config {
+            name,
+            host,
+            port,
+            device_id,
+            max_target,
+            stale_after: millis("stale_after", stale_after)?,
+            lost_after: millis("lost_after", lost_after)?,
+            lease: millis("lease", lease)?,
+            on_external_off: match on_external_off {
+                "accept" => OnExternalOff::Accept,
+                "reassert" => OnExternalOff::Reassert,
+                _ => return Err(PyValueError::new_err("on_external_off: accept or reassert")),
+            },
+            on_external_on: match on_external_on {
+                "off" => OnExternalOn::Off,
+                "allow" => OnExternalOn::Allow,
+                _ => return Err(PyValueError::new_err("on_external_on: off or allow")),
+            },
+        };
+        Ok(Self(Handle::open(config).map_err(|error| PyOSError::new_err(error.to_string()))?))
+    }
+
+    /// Says what Klipper wants.
+    fn want(&self, target: f64, armed: bool, ack: u32) {
+        self.0.want(Wish { target, armed, ack });
+    }
+
+    /// Says what Klipper wants, renews the lease, and fetches the state.
+    fn drain(&self, target: f64, armed: bool, ack: u32) -> State {
+        State(self.0.drain(Wish { target, armed, ack }))
+    }
+
+    /// The lines for people since the last call.
+    fn events(&self) -> Vec<String> {
+        self.0.events()
+    }
+
+    /// Whether the background thread has stopped turning.
+    fn is_stuck(&self) -> bool {
+        self.0.is_stuck()
+    }
+
+    /// Lets go of the device.
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+fn millis(option: &str, seconds: f64) -> PyResult<u64> {
+    if (0.0..=1e9).contains(&seconds) {
+        Ok((seconds * 1000.0) as u64)
+    } else {
+        Err(PyValueError::new_err(format!("{option}: {seconds} is out of range")))
+    }
+}
+
+/// What the driver knows of a device; see `_core.pyi`.
+#[pyclass(frozen)]
+struct State(Snapshot);
+
+#[pymethods]
+impl State {
+    #[getter]
+    fn link(&self) -> &'static str {
+        self.0.link.name()
+    }
+    #[getter]
+    fn reading_number(&self) -> u64 {
+        self.0.reading.map_or(0, |reading| reading.number)
+    }
+    #[getter]
+    fn temperature(&self) -> Option<f64> {
+        self.0.reading.map(|reading| reading.celsius)
+    }
+    #[getter]
+    fn reading_age(&self) -> Option<f64> {
+        self.0.reading.map(|reading| Handle::age(reading.at))
+    }
+    #[getter]
+    fn lost(&self) -> bool {
+        self.0.lost
+    }
+    #[getter]
+    fn device_on(&self) -> Option<bool> {
+        self.0.device_on
+    }
+    #[getter]
+    fn device_target(&self) -> Option<u8> {
+        self.0.device_target
+    }
+    #[getter]
+    fn mode(&self) -> Option<&'static str> {
+        self.0.mode.map(crate::dialect::Mode::name)
+    }
+    #[getter]
+    fn drying(&self) -> Option<bool> {
+        self.0.drying
+    }
+    /// Counts down between the device's words, which come only when something happens.
+    #[getter]
+    fn remaining_seconds(&self) -> Option<f64> {
+        let (seconds, at) = self.0.remaining?;
+        let gone = if self.0.drying == Some(true) { Handle::age(at) } else { 0.0 };
+        Some((f64::from(seconds) - gone).max(0.0))
+    }
+    #[getter]
+    fn firmware_version(&self) -> Option<&str> {
+        self.0.firmware.as_ref().map(crate::dialect::Firmware::as_str)
+    }
+    #[getter]
+    fn device_id(&self) -> Option<String> {
+        self.0.identity.map(crate::dialect::Identity::last4)
+    }
+    #[getter]
+    fn fault(&self) -> Option<&'static str> {
+        self.0.fault.map(crate::session::Trouble::text)
+    }
+    /// Whether the fault keeps the device from heating at all.
+    #[getter]
+    fn sensor_fault(&self) -> bool {
+        matches!(self.0.fault, Some(crate::session::Trouble::Device(fault)) if fault.is_sensor())
+    }
+    #[getter]
+    fn external_off(&self) -> bool {
+        self.0.external_off
+    }
+    #[getter]
+    fn forced_offs(&self) -> u32 {
+        self.0.forced_offs
+    }
+    #[getter]
+    fn failures(&self) -> u32 {
+        self.0.failures
+    }
+    #[getter]
+    fn forced_off(&self) -> Option<&str> {
+        self.0.forced_off.as_ref().map(|forced| &*forced.text)
+    }
+    #[getter]
+    fn reconnects(&self) -> u32 {
+        self.0.reconnects
+    }
+    #[getter]
+    fn ignored(&self) -> u64 {
+        self.0.ignored
+    }
+    #[getter]
+    fn off_known(&self) -> bool {
+        self.0.off_known
+    }
+    #[getter]
+    fn last_error(&self) -> Option<&str> {
+        self.0.last_error.as_deref()
+    }
+}
+
+/// The `panda-breath` command; returns its exit status.
+#[pyfunction]
+fn main(py: Python<'_>) -> PyResult<i32> {
+    let arguments: Vec<std::ffi::OsString> = py.import("sys")?.getattr("argv")?.extract()?;
+    // Python's handler would only be noticed when we return; the default ends us at once.
+    let signal = py.import("signal")?;
+    signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?))?;
+    Ok(py.detach(|| crate::cli::run(arguments.into_iter())))
+}
+
+#[pymodule(gil_used = true)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("INTERFACE", INTERFACE)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<PyDevice>()?;
+    module.add_class::<State>()?;
+    module.add_function(wrap_pyfunction!(main, module)?)
+}
