@@ -1,0 +1,78 @@
+//! The `panda-breath` command.
+
+mod simulate;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+
+/// Run a BIQU Panda Breath chamber heater from Klipper.
+#[derive(Debug, Parser)]
+#[command(name = "panda-breath", bin_name = "panda-breath", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Simulate(simulate::Arguments),
+}
+
+/// Runs the command with these arguments, the first of which is its own name, and returns the exit
+/// code: 0 for success, 1 when it failed, 2 when the arguments are wrong.
+pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print(); // help and version end here too, with code 0
+            return error.exit_code();
+        }
+    };
+    let result = match arguments.command {
+        Command::Simulate(arguments) => simulate::run(arguments),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&error.to_string());
+            1
+        }
+    }
+}
+
+/// Writes a line to stderr; nobody may be left to read it.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "panda-breath: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(arguments: &[&str]) -> i32 {
+        run(std::iter::once("panda-breath")
+            .chain(arguments.iter().copied())
+            .map(OsString::from))
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn exit_codes_tell_wrong_arguments_from_failures() {
+        assert_eq!(code(&["--version"]), 0);
+        assert_eq!(code(&["simulate", "--help"]), 0);
+        assert_eq!(code(&[]), 2);
+        assert_eq!(code(&["simulate", "--firmware", "9"]), 2);
+        assert_eq!(code(&["simulate", "--speed", "0"]), 2);
+        assert_eq!(code(&["simulate", "--count", "0"]), 2);
+        assert_eq!(code(&["simulate", "--listen", "nowhere"]), 2);
+        assert_eq!(code(&["simulate", "--log", "/nonexistent/log"]), 1);
+        assert_eq!(code(&["simulate", "--inject", "/nonexistent/inject"]), 1);
+    }
+}

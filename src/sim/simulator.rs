@@ -1,0 +1,299 @@
+//! Simulated devices on a thread of their own.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::LocalSet;
+
+use super::clock::now_s;
+use super::device::{Device, Settings, Setup};
+use super::door;
+use super::inject::Injection;
+use super::log::{Entry, Log};
+use super::unit::Unit;
+
+/// Which devices to simulate, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What each device is like. The identities of several count up from this one.
+    pub setup: Setup,
+    /// Where the first listens; the others on the ports after it. Port 0: any free ones.
+    pub listen: SocketAddr,
+    /// How many devices.
+    pub count: usize,
+    /// How much faster than real time it warms up, cools down and dries. The rates on the wire
+    /// stay as they are.
+    pub speed: f64,
+    /// How long a restart takes, in real time.
+    pub reboot_s: f64,
+    /// Where to write the log.
+    pub log: Option<PathBuf>,
+    /// Where the devices keep what they have in flash, over the end of the simulator.
+    pub state: Option<PathBuf>,
+    /// Whether entries stay in memory, for [`Simulator::entries`] and [`Simulator::wait_for`].
+    pub keep_entries: bool,
+}
+
+/// Running simulated devices. They stop when this is dropped.
+#[derive(Debug)]
+pub struct Simulator {
+    addresses: Vec<SocketAddr>,
+    log: Arc<Log>,
+    requests: Option<UnboundedSender<Request>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// An injection, and where to say that it is done.
+#[derive(Debug)]
+struct Request {
+    injection: Injection,
+    done: mpsc::Sender<()>,
+}
+
+impl Simulator {
+    /// Starts the devices. They accept connections when this returns.
+    pub fn start(options: Options) -> io::Result<Self> {
+        if options.count > MANY {
+            raise_descriptor_limit();
+        }
+        let sockets = door::bind_all(options.listen, options.count)?;
+        let addresses = sockets
+            .iter()
+            .map(door::address_of)
+            .collect::<io::Result<Vec<_>>>()?;
+        let log = Log::create(
+            options.log.as_deref(),
+            options.keep_entries,
+            options.count > 1,
+        );
+        let log = Arc::new(log.map_err(|error| about(options.log.as_deref(), &error))?);
+        let stored = options.state.as_deref().map_or(Ok(Vec::new()), load)?;
+        let (requests, inbox) = unbounded_channel();
+        let thread_log = Arc::clone(&log);
+        let places: Vec<_> = addresses.iter().copied().zip(sockets).collect();
+        let thread = std::thread::Builder::new()
+            .name("panda-sim".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                let world = run(options, places, stored, thread_log, inbox);
+                runtime.block_on(LocalSet::new().run_until(world))
+            })?;
+        Ok(Simulator {
+            addresses,
+            log,
+            requests: Some(requests),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where the n-th device listens.
+    ///
+    /// # Panics
+    ///
+    /// When there are not that many.
+    pub fn address(&self, index: usize) -> SocketAddr {
+        self.addresses[index]
+    }
+
+    /// Where the devices listen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Does one of the commands of `--inject`, and returns when it is done. The error says what is
+    /// wrong with the command.
+    pub fn inject(&self, line: &str) -> Result<(), String> {
+        let injection: Injection = line.parse()?;
+        let count = self.addresses.len();
+        if let Some(device) = injection.device.filter(|device| *device >= count) {
+            return Err(format!(
+                "there is no device @{device}: the last one is @{}",
+                count - 1
+            ));
+        }
+        let (done, wait) = mpsc::channel();
+        let request = Request { injection, done };
+        let sent = self
+            .requests
+            .as_ref()
+            .is_some_and(|requests| requests.send(request).is_ok());
+        if sent && wait.recv().is_ok() {
+            Ok(())
+        } else {
+            Err("the simulator has ended".to_owned())
+        }
+    }
+
+    /// What has happened so far.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.log.entries()
+    }
+
+    /// The first entry that fits, waiting for it if need be.
+    pub fn wait_for(&self, fits: impl Fn(&Entry) -> bool, timeout: Duration) -> Option<Entry> {
+        self.log.wait_for(0, fits, timeout)
+    }
+
+    /// The first entry that fits from number `start` on, which is how many there were at some
+    /// earlier moment: `simulator.entries().len()`.
+    pub fn wait_for_new(
+        &self,
+        start: usize,
+        fits: impl Fn(&Entry) -> bool,
+        timeout: Duration,
+    ) -> Option<Entry> {
+        self.log.wait_for(start, fits, timeout)
+    }
+
+    /// Waits for ever, or until the simulation breaks down.
+    pub fn join(mut self) -> io::Result<()> {
+        let thread = self.thread.take();
+        let ended = thread.map_or(Ok(Ok(())), JoinHandle::join);
+        ended.unwrap_or_else(|_| Err(io::Error::other("the simulation has panicked")))
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.requests = None; // the thread ends when nobody can ask for anything any more
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            setup: Setup::default(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            count: 1,
+            speed: 1.0,
+            reboot_s: 5.0,
+            log: None,
+            state: None,
+            keep_entries: true,
+        }
+    }
+}
+
+async fn run(
+    options: Options,
+    places: Vec<(SocketAddr, Socket)>,
+    stored: Vec<Settings>,
+    log: Arc<Log>,
+    mut inbox: UnboundedReceiver<Request>,
+) -> io::Result<()> {
+    let mut stored = stored.into_iter();
+    let mut units = Vec::with_capacity(places.len());
+    for (index, (address, socket)) in places.into_iter().enumerate() {
+        let identity = options.setup.identity.offset(index);
+        let mut device = Device::new(&Setup {
+            identity,
+            ..options.setup.clone()
+        });
+        if let Some(stored) = stored.next() {
+            device.restore(stored);
+        }
+        let pace = (options.speed, options.reboot_s);
+        let unit = Rc::new(Unit::new(index, address, device, pace, Arc::clone(&log)));
+        let listener = door::into_listener(socket)?;
+        tokio::task::spawn_local(door::keep(Rc::clone(&unit), listener));
+        units.push(unit);
+    }
+    // One timer for all devices, however many there are.
+    let mut turns = tokio::time::interval(TICK);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut last_s = now_s();
+    let mut turn = 0;
+    let mut stored_saves = 0;
+    loop {
+        tokio::select! {
+            request = inbox.recv() => match request {
+                Some(request) => carry_out(&units, request).await,
+                None => return Ok(()),
+            },
+            _ = turns.tick() => {
+                let now_s = now_s();
+                turn += 1;
+                for (index, unit) in units.iter().enumerate() {
+                    // Spread, so that a thousand readings don't leave at the same moment.
+                    let reading_due = (turn + index) % TICKS_PER_READING == 0;
+                    unit.tick(now_s, now_s - last_s, reading_due);
+                }
+                last_s = now_s;
+                if let Some(file) = &options.state {
+                    let saves = units.iter().map(|unit| unit.saves()).sum();
+                    if saves != stored_saves && store(file, &units).is_ok() {
+                        stored_saves = saves;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn carry_out(units: &[Rc<Unit>], request: Request) {
+    let Injection {
+        device,
+        command,
+        text,
+    } = request.injection;
+    for (index, unit) in units.iter().enumerate() {
+        if device.is_none_or(|device| device == index) {
+            unit.inject(&command, &text);
+        }
+    }
+    // Let the tasks of the connections and of the listener act on it before it counts as done.
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+    let _ = request.done.send(());
+}
+
+fn load(file: &Path) -> io::Result<Vec<Settings>> {
+    match std::fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(about(Some(file), &error)),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|error| about(Some(file), &error.into()))
+        }
+    }
+}
+
+fn store(file: &Path, units: &[Rc<Unit>]) -> io::Result<()> {
+    let stored: Vec<_> = units.iter().map(|unit| unit.stored().clone()).collect();
+    // Replaced in one go: the simulator may be killed at any time.
+    let new = file.with_extension("new");
+    std::fs::write(&new, serde_json::to_vec(&stored)?)?;
+    std::fs::rename(&new, file)
+}
+
+fn about(file: Option<&Path>, error: &io::Error) -> io::Error {
+    let name = file.unwrap_or(Path::new("")).display();
+    io::Error::new(error.kind(), format!("{name}: {error}"))
+}
+
+/// A thousand devices and their connections need more than the usual 1024 descriptors.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// The firmware's sender loop (PROTOCOL section 1.3).
+const TICK: Duration = Duration::from_millis(100);
+/// From here on descriptors might run short: a device may have eight.
+const MANY: usize = 50;
+/// A reading every 500 ms.
+const TICKS_PER_READING: usize = 5;
