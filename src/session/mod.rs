@@ -271,7 +271,7 @@ impl Session {
 
     /// When to call [`Session::handle`] with a tick if nothing else happens before.
     pub fn deadline(&mut self, now: Millis) -> Millis {
-        let mut deadline = self.link_deadline().min(now + HEARTBEAT);
+        let mut deadline = self.link_deadline().min(self.last_turn.unwrap_or(now) + HEARTBEAT);
         let others = [self.wish_deadline(), self.device_deadline(), self.steer_deadline(now)];
         for at in others.into_iter().flatten() {
             deadline = deadline.min(at);

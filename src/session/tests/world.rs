@@ -1,0 +1,450 @@
+//! A virtual world for a session: a clock, a network that can be slow, cut, hung and thawed, the
+//! simulated device without its sockets, and a Klipper that obeys as the shim does.
+//!
+//! Every command is checked against the rules at the moment it is given.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot, Wish};
+use crate::sim::{Device, Setup};
+
+/// The device's own periods.
+const PUSH: Millis = 100;
+const READING: Millis = 500;
+/// How often the shim looks.
+const DRAIN: Millis = 1_000;
+
+/// One connection, as the network sees it.
+struct Wire {
+    conn: Conn,
+    opens_at: Millis,
+    open: bool,
+    /// Neither side hears the other for now.
+    hung: bool,
+    /// Our side has dropped it; what is in its buffers may still arrive (a thawed peer).
+    aborted: bool,
+    to_device: VecDeque<(Millis, String)>,
+    to_session: VecDeque<(Millis, String)>,
+    /// Heat was sent and no report has been delivered since (rule R4).
+    heat_unanswered: bool,
+    first_frame: bool,
+}
+
+/// Klipper, as far as the shim shows it.
+pub(crate) struct Klipper {
+    pub(crate) target: f64,
+    pub(crate) armed: bool,
+    pub(crate) stalled: bool,
+    pub(crate) obeyed: u32,
+    renewed_at: Millis,
+    next_drain: Millis,
+    said: Option<Wish>,
+}
+
+pub(crate) struct World {
+    pub(crate) session: Session,
+    pub(crate) now: Millis,
+    pub(crate) device: Device,
+    pub(crate) klipper: Klipper,
+    pub(crate) config: Config,
+    wires: Vec<Wire>,
+    next_push: Millis,
+    next_reading: Millis,
+    /// New connections get no answer.
+    pub(crate) unreachable: bool,
+    /// Nothing is sent by the device.
+    pub(crate) mute: bool,
+    /// One way, milliseconds.
+    pub(crate) latency: Millis,
+    /// Everything sent to the device, when.
+    pub(crate) sent: Vec<(Millis, String)>,
+    pub(crate) lines: Vec<String>,
+    pub(crate) connects: Vec<Millis>,
+    pub(crate) ended: bool,
+    readings: Vec<(Millis, f64)>,
+}
+
+impl World {
+    pub(crate) fn new(config: Config) -> Self {
+        Self::with(config, &Setup::default())
+    }
+
+    pub(crate) fn with(config: Config, setup: &Setup) -> Self {
+        let mut world = Self {
+            session: Session::new(config.clone(), 1),
+            now: 5_000,
+            device: Device::new(setup),
+            klipper: Klipper {
+                target: 0.0,
+                armed: true,
+                stalled: false,
+                obeyed: 0,
+                renewed_at: 5_000,
+                next_drain: 5_000,
+                said: None,
+            },
+            config,
+            wires: Vec::new(),
+            next_push: 5_000,
+            next_reading: 5_000,
+            unreachable: false,
+            mute: false,
+            latency: 5,
+            sent: Vec::new(),
+            lines: Vec::new(),
+            connects: Vec::new(),
+            ended: false,
+            readings: Vec::new(),
+        };
+        world.tell(Input::Tick);
+        world
+    }
+
+    /// A world in which the device is connected, off, and known to be.
+    pub(crate) fn connected() -> Self {
+        let mut world = Self::new(Config::default());
+        world.run(4_000);
+        assert_eq!(world.snapshot().link, Link::Connected);
+        assert!(world.snapshot().off_known, "{:?}", world.sent);
+        world.sent.clear();
+        world.lines.clear();
+        world
+    }
+
+    /// The same, heating to 45 C.
+    pub(crate) fn heating() -> Self {
+        let mut world = Self::connected();
+        world.set_target(45.0);
+        world.run(3_000);
+        assert_eq!(world.state().0, 1);
+        world.sent.clear();
+        world.lines.clear();
+        world
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.session.snapshot(self.now)
+    }
+
+    /// `work_on` and the target of the device itself.
+    pub(crate) fn state(&self) -> (u8, u8) {
+        let state = self.device.state();
+        (u8::from(state.work_on), state.set_temp)
+    }
+
+    pub(crate) fn texts(&self) -> Vec<&str> {
+        self.sent.iter().map(|(_, text)| text.as_str()).collect()
+    }
+
+    // Klipper's side
+
+    pub(crate) fn set_target(&mut self, target: f64) {
+        self.klipper.target = target;
+        self.say_wish();
+    }
+
+    pub(crate) fn shut_down(&mut self) {
+        self.klipper.armed = false;
+        self.say_wish();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.klipper.target = 0.0;
+        self.klipper.armed = false;
+        self.klipper.said = None;
+        self.tell(Input::Orphaned);
+        if !self.ended {
+            let config = self.config.clone();
+            self.tell(Input::Adopted(&config));
+            self.klipper.obeyed = self.snapshot().forced_offs;
+            self.klipper.renewed_at = self.now;
+            self.klipper.armed = true;
+        }
+    }
+
+    fn say_wish(&mut self) {
+        let target = if self.klipper.armed { self.klipper.target } else { 0.0 };
+        let wish = Wish { target, armed: self.klipper.armed, ack: self.klipper.obeyed };
+        if self.klipper.said != Some(wish) {
+            self.klipper.said = Some(wish);
+            self.tell(Input::Wish(wish));
+        }
+    }
+
+    fn drain(&mut self) {
+        self.klipper.renewed_at = self.now;
+        self.session.renew(self.now);
+        self.say_wish();
+        let forced_offs = self.snapshot().forced_offs;
+        if forced_offs != self.klipper.obeyed {
+            self.klipper.obeyed = forced_offs;
+            self.klipper.target = 0.0;
+            self.say_wish();
+        }
+    }
+
+    // The network's side
+
+    /// Cuts every connection, seen by both sides.
+    pub(crate) fn cut(&mut self) {
+        for wire in std::mem::take(&mut self.wires) {
+            if wire.aborted {
+                self.wires.push(wire);
+            } else {
+                self.tell(Input::Closed(wire.conn, "connection reset"));
+            }
+        }
+    }
+
+    /// Freezes the connections there are; new ones work.
+    pub(crate) fn hang(&mut self) {
+        for wire in &mut self.wires {
+            wire.hung = true;
+        }
+    }
+
+    /// Thaws them: what our side wrote before it gave up is read now, as a frozen host does.
+    pub(crate) fn thaw(&mut self) {
+        for wire in &mut self.wires {
+            wire.hung = false;
+        }
+        self.deliver();
+    }
+
+    /// The device restarts with what it has stored.
+    pub(crate) fn reboot(&mut self) {
+        self.device.power_off();
+        self.wires.retain(|wire| wire.aborted && wire.hung);
+        self.cut();
+        self.device.boot();
+    }
+
+    /// Says something to every open connection, out of the device's mouth.
+    pub(crate) fn broadcast(&mut self, text: &str) {
+        let at = self.now + self.latency;
+        for wire in self.wires.iter_mut().filter(|wire| wire.open && !wire.aborted) {
+            wire.to_session.push_back((at, text.to_owned()));
+        }
+    }
+
+    pub(crate) fn open_wires(&self) -> usize {
+        self.wires.iter().filter(|wire| wire.open && !wire.aborted).count()
+    }
+
+    // Time
+
+    /// Lets time pass, everything in its order.
+    pub(crate) fn run(&mut self, time: Millis) {
+        let end = self.now + time;
+        let mut turns = 0_u64;
+        loop {
+            let next = self.next_event().min(end);
+            let step = next.saturating_sub(self.now);
+            self.device.step(Duration::from_millis(step));
+            self.now = next;
+            self.happen();
+            if self.now >= end {
+                return;
+            }
+            turns += 1;
+            assert!(turns < 40 * time + 1_000, "the session wakes up for nothing");
+        }
+    }
+
+    /// A gap in which nobody of us ran: suspend, SIGSTOP.
+    pub(crate) fn freeze(&mut self, time: Millis) {
+        let end = self.now + time;
+        while self.now < end {
+            let step = PUSH.min(end - self.now);
+            self.device.step(Duration::from_millis(step));
+            self.now += step;
+            self.device_turn();
+        }
+        self.klipper.next_drain = self.now;
+    }
+
+    fn next_event(&mut self) -> Millis {
+        let now = self.now;
+        let mut next = self.session.deadline(now).min(self.next_push).min(self.next_reading);
+        if !self.klipper.stalled {
+            next = next.min(self.klipper.next_drain);
+        }
+        for wire in self.wires.iter().filter(|wire| !wire.hung) {
+            if !wire.open && !wire.aborted && !self.unreachable {
+                next = next.min(wire.opens_at);
+            }
+            for queue in [&wire.to_device, &wire.to_session] {
+                next = next.min(queue.front().map_or(Millis::MAX, |(at, _)| *at));
+            }
+        }
+        next.max(now)
+    }
+
+    fn happen(&mut self) {
+        self.device_turn();
+        self.deliver();
+        if !self.klipper.stalled && self.now >= self.klipper.next_drain {
+            self.klipper.next_drain = self.now + DRAIN;
+            self.drain();
+        }
+        if self.now >= self.session.deadline(self.now - 1) {
+            self.tell(Input::Tick);
+        }
+    }
+
+    fn device_turn(&mut self) {
+        if self.now >= self.next_reading {
+            self.next_reading = self.now + READING;
+            self.device.mark_reading();
+        }
+        if self.now >= self.next_push {
+            self.next_push = self.now + PUSH;
+            if let Some(text) = self.device.take_push() {
+                if !self.mute {
+                    self.broadcast(&text);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        self.deliver_to_device();
+        loop {
+            let now = self.now;
+            let unreachable = self.unreachable;
+            let opening = self.wires.iter_mut().find(|wire| {
+                !wire.open && !wire.aborted && !wire.hung && now >= wire.opens_at && !unreachable
+            });
+            if let Some(wire) = opening {
+                wire.open = true;
+                wire.to_session.push_back((now + self.latency, self.device.snapshot()));
+                let conn = wire.conn;
+                self.tell(Input::Reached(conn));
+                self.tell(Input::Opened(conn, "192.0.2.10:80".parse().unwrap()));
+                continue;
+            }
+            let due = self.wires.iter_mut().find(|wire| {
+                !wire.hung && !wire.aborted && wire.to_session.front().is_some_and(|(at, _)| now >= *at)
+            });
+            let Some(wire) = due else { return };
+            let Some((_, text)) = wire.to_session.pop_front() else { return };
+            let conn = wire.conn;
+            let verified = !wire.first_frame;
+            wire.first_frame = false;
+            if verified {
+                wire.heat_unanswered = false;
+            }
+            if let Some(c) = reading_in(&text) {
+                self.readings.push((now, c));
+            }
+            self.tell(Input::Frame(conn, text.as_bytes()));
+        }
+    }
+
+    fn deliver_to_device(&mut self) {
+        let now = self.now;
+        for wire in self.wires.iter_mut().filter(|wire| !wire.hung) {
+            while wire.to_device.front().is_some_and(|(at, _)| now >= *at) {
+                if let Some((_, text)) = wire.to_device.pop_front() {
+                    let _ = self.device.handle_text(text.as_bytes());
+                }
+            }
+        }
+        self.wires.retain(|wire| !wire.aborted || !wire.to_device.is_empty());
+    }
+
+    // The session's side
+
+    fn tell(&mut self, input: Input<'_>) {
+        if self.ended {
+            return;
+        }
+        self.session.handle(self.now, input);
+        while let Some(command) = self.session.poll() {
+            self.obey(command);
+        }
+        self.check();
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Connect { conn, .. } => {
+                self.connects.push(self.now);
+                assert!(self.live_wires() < 2, "R6: more than two connections at once");
+                self.wires.push(Wire {
+                    conn,
+                    opens_at: self.now + 2 * self.latency,
+                    open: false,
+                    hung: false,
+                    aborted: false,
+                    to_device: VecDeque::new(),
+                    to_session: VecDeque::new(),
+                    heat_unanswered: false,
+                    first_frame: true,
+                });
+            }
+            Command::Send(conn, text) => self.send(conn, text),
+            Command::Abort(conn) => {
+                for wire in self.wires.iter_mut().filter(|wire| wire.conn == conn) {
+                    wire.aborted = true;
+                    wire.to_session.clear();
+                    if !wire.hung {
+                        wire.to_device.clear(); // a reset overtakes what was under way
+                    }
+                }
+                self.wires.retain(|wire| !wire.aborted || !wire.to_device.is_empty());
+            }
+            Command::Claim(_) => self.session.handle(self.now, Input::Claimed(Claim::Ours { doubt: false })),
+            Command::Tell(event) => self.lines.push(event.text),
+            Command::End => self.ended = true,
+        }
+    }
+
+    fn live_wires(&self) -> usize {
+        self.wires.iter().filter(|wire| !wire.aborted).count()
+    }
+
+    fn send(&mut self, conn: Conn, text: String) {
+        let heat = text.contains("\"work_on\":true");
+        if heat {
+            self.check_heat(&text);
+        } else {
+            assert_eq!(text, r#"{"settings":{"work_on":false}}"#);
+        }
+        let at = self.now + self.latency;
+        self.sent.push((self.now, text.clone()));
+        let wire = self.wires.iter_mut().find(|wire| wire.conn == conn && wire.open && !wire.aborted);
+        let wire = wire.expect("R4: sent on a connection that is not open");
+        assert!(!(heat && wire.heat_unanswered), "R4: two heat commands unanswered");
+        wire.heat_unanswered |= heat;
+        wire.to_device.push_back((at, text));
+    }
+
+    /// Rule R3, said a second time.
+    fn check_heat(&self, text: &str) {
+        let klipper = &self.klipper;
+        assert!(klipper.armed, "R3: heat in shutdown");
+        assert!(klipper.target > 0.0, "R3: heat without a target");
+        assert!(self.now < klipper.renewed_at + self.config.lease, "R3: heat without a lease");
+        assert_eq!(klipper.obeyed, self.snapshot().forced_offs, "R3: heat after a forced off");
+        let max = f64::from(self.config.max_target);
+        let degrees = klipper.target.round().clamp(1.0, max);
+        assert!(text.contains(&format!("\"set_temp\":{degrees},")), "not the current wish: {text}");
+    }
+
+    fn check(&self) {
+        let snapshot = self.snapshot();
+        if let Some(reading) = snapshot.reading {
+            let real = self.readings.iter().rev().any(|&(at, c)| {
+                at == reading.at && c.total_cmp(&reading.celsius).is_eq()
+            });
+            assert!(real, "R5: a reading nobody sent: {reading:?}");
+        }
+    }
+}
+
+fn reading_in(text: &str) -> Option<f64> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    value["settings"]["warehouse_temper"].as_f64()
+}
