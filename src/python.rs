@@ -20,7 +20,10 @@ impl PyDevice {
     /// Starts to look after a device; see `_core.pyi`.
     #[new]
     #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments, one per option")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments, one per option"
+    )]
     fn new(
         name: String,
         host: String,
@@ -53,7 +56,9 @@ impl PyDevice {
                 _ => return Err(PyValueError::new_err("on_external_on: off or allow")),
             },
         };
-        Ok(Self(Handle::open(config).map_err(|error| PyOSError::new_err(error.to_string()))?))
+        Ok(Self(
+            Handle::open(config).map_err(|error| PyOSError::new_err(error.to_string()))?,
+        ))
     }
 
     /// Says what Klipper wants.
@@ -82,12 +87,18 @@ impl PyDevice {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked"
+)]
 fn millis(option: &str, seconds: f64) -> PyResult<u64> {
     if (0.0..=1e9).contains(&seconds) {
         Ok((seconds * 1000.0) as u64)
     } else {
-        Err(PyValueError::new_err(format!("{option}: {seconds} is out of range")))
+        Err(PyValueError::new_err(format!(
+            "{option}: {seconds} is out of range"
+        )))
     }
 }
 
@@ -137,12 +148,19 @@ impl State {
     #[getter]
     fn remaining_seconds(&self) -> Option<f64> {
         let (seconds, at) = self.0.remaining?;
-        let gone = if self.0.drying == Some(true) { Handle::age(at) } else { 0.0 };
+        let gone = if self.0.drying == Some(true) {
+            Handle::age(at)
+        } else {
+            0.0
+        };
         Some((f64::from(seconds) - gone).max(0.0))
     }
     #[getter]
     fn firmware_version(&self) -> Option<&str> {
-        self.0.firmware.as_ref().map(crate::dialect::Firmware::as_str)
+        self.0
+            .firmware
+            .as_ref()
+            .map(crate::dialect::Firmware::as_str)
     }
     #[getter]
     fn device_id(&self) -> Option<String> {
@@ -197,7 +215,10 @@ fn main(py: Python<'_>) -> PyResult<i32> {
     let arguments: Vec<std::ffi::OsString> = py.import("sys")?.getattr("argv")?.extract()?;
     // Python's handler would only be noticed when we return; the default ends us at once.
     let signal = py.import("signal")?;
-    signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?))?;
+    signal.call_method1(
+        "signal",
+        (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?),
+    )?;
     Ok(py.detach(|| crate::cli::run(arguments.into_iter())))
 }
 

@@ -42,6 +42,9 @@ struct Holder {
 /// What the driver keeps of a device beside its task.
 struct Entry {
     shared: Arc<Shared>,
+    /// The handle that was opened last, as far as the orders have been read.
+    handle: Cell<u64>,
+    running: Cell<bool>,
     wake: Notify,
     orders: RefCell<Vec<TaskOrder>>,
     config: RefCell<Config>,
@@ -74,10 +77,17 @@ impl Devices {
 
     pub(super) fn obey(&mut self, order: Order) {
         match order {
-            Order::Open(key, config, shared) => self.open(key, config, shared),
-            Order::Close(key, handle) => {
-                let Some(entry) = self.entries.get(&key) else { return };
-                if entry.shared.handle.load(Ordering::Acquire) == handle {
+            Order::Open {
+                key,
+                number,
+                config,
+                shared,
+            } => self.open(key, number, config, shared),
+            Order::Close { key, number } => {
+                let Some(entry) = self.entries.get(&key) else {
+                    return;
+                };
+                if entry.handle.get() == number {
                     entry.owned.set(false);
                     entry.order(TaskOrder::Orphan);
                 }
@@ -85,28 +95,34 @@ impl Devices {
         }
     }
 
-    fn open(&mut self, key: String, config: Config, shared: Arc<Shared>) {
-        if let Some(entry) = self.entries.get(&key).filter(|entry| Arc::ptr_eq(&entry.shared, &shared)) {
-            entry.config.replace(config);
-            entry.owned.set(true);
-            entry.order(TaskOrder::Adopt);
+    fn open(&mut self, key: String, number: u64, config: Config, shared: Arc<Shared>) {
+        let Some(entry) = self.entries.get(&key).map(Rc::clone) else {
+            let session = Session::new(config.clone(), seed());
+            let entry = Rc::new(Entry::new(number, config, shared));
+            self.spawn(key.clone(), &entry, session);
+            self.entries.insert(key, entry);
             return;
+        };
+        entry.handle.set(number);
+        entry.config.replace(config);
+        entry.owned.set(true);
+        if entry.running.get() {
+            entry.order(TaskOrder::Adopt);
+        } else {
+            self.spawn_after(key, &entry);
         }
-        let session = Session::new(config.clone(), seed());
-        let entry = Rc::new(Entry {
-            shared,
-            wake: Notify::new(),
-            orders: RefCell::default(),
-            config: RefCell::new(config),
-            owned: Cell::new(true),
-            panics: Cell::new(0),
-            last: RefCell::default(),
-        });
-        self.spawn(key.clone(), &entry, session);
-        self.entries.insert(key, entry);
+    }
+
+    /// A new session where an earlier one has ended.
+    fn spawn_after(&mut self, key: String, entry: &Rc<Entry>) {
+        entry.orders.borrow_mut().clear();
+        let config = entry.config.borrow().clone();
+        let session = Session::after(config, seed(), &entry.last.borrow());
+        self.spawn(key, entry, session);
     }
 
     fn spawn(&mut self, key: String, entry: &Rc<Entry>, session: Session) {
+        entry.running.set(true);
         let task = Task {
             key: key.clone(),
             entry: Rc::clone(entry),
@@ -138,22 +154,38 @@ impl Devices {
     }
 
     fn ended(&mut self, id: Id) {
-        let Some(key) = self.keys.remove(&id) else { return };
-        let Some(entry) = self.entries.get(&key) else { return };
-        let mut registry = REGISTRY.lock();
+        let Some(key) = self.keys.remove(&id) else {
+            return;
+        };
+        let Some(entry) = self.entries.get(&key).map(Rc::clone) else {
+            return;
+        };
+        entry.running.set(false);
         if entry.owned.get() {
-            return; // taken over just now; its order to go on is on its way
+            // A printer took it over when its task had ended already.
+            return self.spawn_after(key, &entry);
+        }
+        let mut registry = REGISTRY.lock();
+        if entry.shared.handle.load(Ordering::Acquire) != entry.handle.get() {
+            return; // open again: the order is in the inbox
         }
         registry.devices.remove(&key);
         drop(registry);
-        self.claims.borrow_mut().retain(|_, holder| holder.key != key);
+        self.claims
+            .borrow_mut()
+            .retain(|_, holder| holder.key != key);
         self.entries.remove(&key);
     }
 
     /// A bug ended a session that may have left heat behind: another one turns it off.
     fn failed(&mut self, error: &JoinError) {
-        let Some(key) = self.keys.remove(&error.id()) else { return };
-        let Some(entry) = self.entries.get(&key).map(Rc::clone) else { return };
+        let Some(key) = self.keys.remove(&error.id()) else {
+            return;
+        };
+        let Some(entry) = self.entries.get(&key).map(Rc::clone) else {
+            return;
+        };
+        entry.running.set(false);
         entry.panics.set(entry.panics.get() + 1);
         if entry.panics.get() > MOST_PANICS {
             return; // its handle sees a driver that does not turn
@@ -172,6 +204,20 @@ fn seed() -> u64 {
 }
 
 impl Entry {
+    fn new(number: u64, config: Config, shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            handle: Cell::new(number),
+            running: Cell::new(false),
+            wake: Notify::new(),
+            orders: RefCell::default(),
+            config: RefCell::new(config),
+            owned: Cell::new(true),
+            panics: Cell::new(0),
+            last: RefCell::default(),
+        }
+    }
+
     fn order(&self, order: TaskOrder) {
         self.orders.borrow_mut().push(order);
         self.wake.notify_one();
@@ -222,7 +268,9 @@ impl Task {
             entry.shared.turned(now);
             entry.shared.publish(snapshot);
             let wait = self.session.deadline(now) - now;
-            timer.as_mut().reset(Instant::now() + Duration::from_millis(wait));
+            timer
+                .as_mut()
+                .reset(Instant::now() + Duration::from_millis(wait));
             tokio::select! {
                 () = entry.wake.notified() => self.told(),
                 (conn, event) = next_event(&mut self.links) => self.happened(conn, event),
@@ -290,7 +338,10 @@ impl Task {
                     let bytes: &[u8] = match &message {
                         Message::Text(text) => text.as_bytes(),
                         Message::Binary(bytes) => bytes,
-                        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {
+                        Message::Ping(_)
+                        | Message::Pong(_)
+                        | Message::Close(_)
+                        | Message::Frame(_) => {
                             continue;
                         }
                     };
@@ -360,7 +411,10 @@ impl Task {
             holder.entry.order(TaskOrder::End);
             doubt = true;
         }
-        let holder = Holder { key: self.key.clone(), entry: Rc::clone(&self.entry) };
+        let holder = Holder {
+            key: self.key.clone(),
+            entry: Rc::clone(&self.entry),
+        };
         self.claims.borrow_mut().insert(identity, holder);
         self.turn(Input::Claimed(Claim::Ours { doubt }));
     }

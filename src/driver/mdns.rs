@@ -13,15 +13,20 @@ use tokio::time::timeout;
 pub const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251)), 5353);
 
 /// Wi-Fi loses multicast readily: ask three times, and wait this long after each.
-const WAITS: [Duration; 3] =
-    [Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1_300)];
+const WAITS: [Duration; 3] = [
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_300),
+];
 
 /// The addresses that answer to `host`, IPv4 first. `group` is [`GROUP`] outside of tests.
 pub async fn query(host: String, group: SocketAddr) -> Result<Vec<IpAddr>, String> {
     let name = host.trim_end_matches('.').to_owned();
     let question = question(&name).ok_or_else(|| format!("'{host}' is not a legal host name"))?;
     let failed = |error: io::Error| format!("multicast DNS: {error}");
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.map_err(failed)?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .await
+        .map_err(failed)?;
     socket.set_multicast_ttl_v4(255).map_err(failed)?;
     for wait in WAITS {
         socket.send_to(&question, group).await.map_err(failed)?;
@@ -29,7 +34,9 @@ pub async fn query(host: String, group: SocketAddr) -> Result<Vec<IpAddr>, Strin
             return Ok(addresses);
         }
     }
-    Err(format!("nobody on this network answers to the name '{host}'"))
+    Err(format!(
+        "nobody on this network answers to the name '{host}'"
+    ))
 }
 
 fn question(name: &str) -> Option<Vec<u8>> {
@@ -37,7 +44,12 @@ fn question(name: &str) -> Option<Vec<u8>> {
     for kind in [TYPE::A, TYPE::AAAA] {
         let name = Name::new(name).ok()?;
         // "QU": answer to me, not to everybody.
-        packet.questions.push(Question::new(name, QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), true));
+        packet.questions.push(Question::new(
+            name,
+            QTYPE::TYPE(kind),
+            QCLASS::CLASS(CLASS::IN),
+            true,
+        ));
     }
     packet.build_bytes_vec().ok()
 }
@@ -58,7 +70,9 @@ async fn answer(socket: &UdpSocket, name: &str) -> Vec<IpAddr> {
 /// What a packet says about `name`, IPv4 first; nothing if it is not an answer to us.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other record types")]
 fn addresses(packet: &[u8], name: &str) -> Vec<IpAddr> {
-    let Ok(packet) = Packet::parse(packet) else { return Vec::new() };
+    let Ok(packet) = Packet::parse(packet) else {
+        return Vec::new();
+    };
     let mut addresses: Vec<IpAddr> = packet
         .answers
         .iter()

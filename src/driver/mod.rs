@@ -33,7 +33,10 @@ use shared::Shared;
 const RESOLVER_THREADS: usize = 2;
 
 /// One process has one driver: devices outlive the printer objects that ask for them.
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { hub: None, devices: BTreeMap::new() });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    hub: None,
+    devices: BTreeMap::new(),
+});
 
 struct Registry {
     hub: Option<Arc<Hub>>,
@@ -50,10 +53,15 @@ struct Hub {
 /// What the driver's thread is told besides wishes.
 #[derive(Debug)]
 enum Order {
-    /// A printer wants this device.
-    Open(String, Config, Arc<Shared>),
-    /// Handle number so-and-so was closed.
-    Close(String, u64),
+    /// A printer wants this device: handle number so-and-so was opened.
+    Open {
+        key: String,
+        number: u64,
+        config: Config,
+        shared: Arc<Shared>,
+    },
+    /// It was closed.
+    Close { key: String, number: u64 },
 }
 
 impl Hub {
@@ -94,10 +102,23 @@ impl Handle {
         let shared = Arc::clone(shared);
         let number = shared.handle.fetch_add(1, Ordering::AcqRel) + 1;
         shared.renew();
-        hub.inbox.push(Order::Open(key.clone(), config, Arc::clone(&shared)));
+        shared.want(Wish::default()); // whatever the printer before wanted last
+        let order = Order::Open {
+            key: key.clone(),
+            number,
+            config,
+            shared: Arc::clone(&shared),
+        };
+        hub.inbox.push(order);
         drop(registry);
         hub.wake();
-        Ok(Self { key, number, shared, hub, last: Mutex::new(None) })
+        Ok(Self {
+            key,
+            number,
+            shared,
+            hub,
+            last: Mutex::new(None),
+        })
     }
 
     fn is_current(&self) -> bool {
@@ -143,7 +164,11 @@ impl Handle {
     /// Lets go of the device: it is turned off, and forgotten once that is confirmed.
     pub fn close(&self) {
         if self.is_current() {
-            self.hub.inbox.push(Order::Close(self.key.clone(), self.number));
+            self.shared.want(Wish::default()); // the last wish may not have been fetched yet
+            self.hub.inbox.push(Order::Close {
+                key: self.key.clone(),
+                number: self.number,
+            });
             self.hub.wake();
         }
     }
@@ -157,7 +182,10 @@ impl Drop for Handle {
 
 fn start() -> io::Result<Arc<Hub>> {
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let hub = Arc::new(Hub { inbox: SegQueue::new(), wake });
+    let hub = Arc::new(Hub {
+        inbox: SegQueue::new(),
+        wake,
+    });
     let for_thread = Arc::clone(&hub);
     std::thread::Builder::new()
         .name("panda_breath".into())

@@ -50,14 +50,16 @@ async fn resolve(host: String) -> Answer {
     match select(here, system).await {
         Either::Left((Ok(addresses), _)) | Either::Right((Ok(addresses), _)) => Ok(addresses),
         Either::Left((Err(_), system)) => system.await,
-        Either::Right((Err(_), here)) => {
-            here.await.map_err(|_| format!("nobody on this network answers to the name '{host}'"))
-        }
+        Either::Right((Err(_), here)) => here
+            .await
+            .map_err(|_| format!("nobody on this network answers to the name '{host}'")),
     }
 }
 
 fn is_local(host: &str) -> bool {
-    host.trim_end_matches('.').to_ascii_lowercase().ends_with(".local")
+    host.trim_end_matches('.')
+        .to_ascii_lowercase()
+        .ends_with(".local")
 }
 
 async fn system(host: String) -> Answer {
@@ -68,7 +70,11 @@ async fn system(host: String) -> Answer {
         .map(|address| SocketAddr::ip(&address))
         .take(MOST)
         .collect();
-    if addresses.is_empty() { Err(format!("the name '{host}' has no address")) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        Err(format!("the name '{host}' has no address"))
+    } else {
+        Ok(addresses)
+    }
 }
 
 fn unknown_name(host: &str, error: &io::Error) -> String {

@@ -79,9 +79,13 @@ async fn open(address: SocketAddr, after: Duration) -> Result<TcpStream, String>
         Ok(Ok(stream)) => stream,
     };
     let socket = SockRef::from(&stream);
-    socket.set_tcp_nodelay(true).map_err(|error| io_text(&error))?;
+    socket
+        .set_tcp_nodelay(true)
+        .map_err(|error| io_text(&error))?;
     // However this connection ends, what its buffers still hold must not arrive (rule R4).
-    socket.set_linger(Some(Duration::ZERO)).map_err(|error| io_text(&error))?;
+    socket
+        .set_linger(Some(Duration::ZERO))
+        .map_err(|error| io_text(&error))?;
     Ok(stream)
 }
 
@@ -132,10 +136,16 @@ impl Connection {
             .max_write_buffer_size(BUFFER)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        let mut step = tungstenite::client::client_with_config(url, NonBlocking(stream), Some(config));
+        let mut step =
+            tungstenite::client::client_with_config(url, NonBlocking(stream), Some(config));
         loop {
             match step {
-                Ok((socket, _)) => return Ok(Self { socket, unsent: false }),
+                Ok((socket, _)) => {
+                    return Ok(Self {
+                        socket,
+                        unsent: false,
+                    });
+                }
                 Err(HandshakeError::Failure(error)) => return Err(handshake_text(&error)),
                 Err(HandshakeError::Interrupted(middle)) => {
                     let stream = &middle.get_ref().get_ref().0;
@@ -195,7 +205,10 @@ fn handshake_text(error: &Error) -> String {
     match error {
         Error::Io(error) => io_text(error),
         Error::Http(response) => {
-            format!("it answers, but not as a Panda Breath does (HTTP {})", response.status().as_u16())
+            format!(
+                "it answers, but not as a Panda Breath does (HTTP {})",
+                response.status().as_u16()
+            )
         }
         _ => "it answers, but not as a Panda Breath does".into(),
     }

@@ -47,10 +47,19 @@ mod tests {
     #[test]
     fn delay_grows_with_the_outage_between_its_limits() {
         let mut jitter = Jitter(1);
-        for (away, whole) in [(0, 250), (1_000, 250), (4_000, 500), (20_000, 2_500), (3_600_000, 5_000)] {
+        for (away, whole) in [
+            (0, 250),
+            (1_000, 250),
+            (4_000, 500),
+            (20_000, 2_500),
+            (3_600_000, 5_000),
+        ] {
             for _ in 0..200 {
                 let wait = delay(1, away, jitter.next());
-                assert!(wait <= whole && wait >= whole - whole / 4, "{wait} of {whole}");
+                assert!(
+                    wait <= whole && wait >= whole - whole / 4,
+                    "{wait} of {whole}"
+                );
             }
         }
     }
@@ -58,7 +67,9 @@ mod tests {
     #[test]
     fn two_sessions_do_not_knock_in_step() {
         let (mut a, mut b) = (Jitter(1), Jitter(2));
-        let differ = (0..100).filter(|_| delay(1, 40_000, a.next()) != delay(1, 40_000, b.next())).count();
+        let differ = (0..100)
+            .filter(|_| delay(1, 40_000, a.next()) != delay(1, 40_000, b.next()))
+            .count();
         assert!(differ > 90, "{differ}");
     }
 }

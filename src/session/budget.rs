@@ -13,7 +13,12 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(burst: u32, refill: Millis) -> Self {
-        Self { burst, refill, left: burst, since: 0 }
+        Self {
+            burst,
+            refill,
+            left: burst,
+            since: 0,
+        }
     }
 
     /// Takes one, if there is one.
@@ -27,7 +32,11 @@ impl Budget {
     /// When there will be one; `now` or earlier if there is one already.
     pub(super) fn ready_at(&mut self, now: Millis) -> Millis {
         self.fill(now);
-        if self.left > 0 { now } else { self.since + self.refill }
+        if self.left > 0 {
+            now
+        } else {
+            self.since + self.refill
+        }
     }
 
     fn fill(&mut self, now: Millis) {

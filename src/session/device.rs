@@ -116,7 +116,10 @@ impl Session {
             self.device.trouble = Some(Trouble::WillNotStayOff);
             self.tell(now, Trouble::WillNotStayOff.text().to_owned());
         } else if !fault {
-            self.tell(now, "the device was found on again; turning it off".to_owned());
+            self.tell(
+                now,
+                "the device was found on again; turning it off".to_owned(),
+            );
         }
     }
 
@@ -186,7 +189,10 @@ impl Session {
     fn external_on(&mut self, now: Millis, what: &str) {
         if self.may_stay_on() {
             self.device.external_on_allowed = true;
-            self.tell(now, format!("{what}; it stays on until the next target (on_external_on: allow)"));
+            self.tell(
+                now,
+                format!("{what}; it stays on until the next target (on_external_on: allow)"),
+            );
         } else {
             self.tell(now, format!("{what} while its target is 0; turning it off"));
         }
@@ -225,12 +231,19 @@ impl Session {
     }
 
     fn live_reading(&mut self, now: Millis, celsius: f64) {
-        let live = self.main.as_ref().is_some_and(|main| main.phase == Phase::Live);
+        let live = self
+            .main
+            .as_ref()
+            .is_some_and(|main| main.phase == Phase::Live);
         if !live || self.device.sensor_fault() {
             return self.ignored += 1;
         }
         let number = self.reading.map_or(0, |reading| reading.number) + 1;
-        self.reading = Some(Reading { number, celsius, at: now });
+        self.reading = Some(Reading {
+            number,
+            celsius,
+            at: now,
+        });
         self.lost = false;
         if self.want() == Want::Off && self.device.on == Some(false) {
             self.off.reading(celsius);
@@ -247,7 +260,11 @@ impl Session {
             .as_ref()
             .is_some_and(|(last, at)| last.reason == Reason::ExternalOff && now < at + REASON_LATE);
         if self.wants_heat() || (after_external_off && !known) {
-            self.force_off(now, Reason::Fault(fault), format!("the device reports: {}", fault.text()));
+            self.force_off(
+                now,
+                Reason::Fault(fault),
+                format!("the device reports: {}", fault.text()),
+            );
         } else if !known {
             self.tell(now, format!("the device reports: {}", fault.text()));
         }
@@ -255,13 +272,20 @@ impl Session {
 
     /// What only time can tell: no reason followed, no fault is repeated, no reading comes.
     pub(super) fn check_device(&mut self, now: Millis) {
-        if self.device.declined_at.is_some_and(|at| now >= at + REASON_FOLLOWS) {
+        if self
+            .device
+            .declined_at
+            .is_some_and(|at| now >= at + REASON_FOLLOWS)
+        {
             self.device.declined_at = None;
             self.external_off(now);
         }
         if self.device.sensor_fault() && now >= self.device.fault_at + FAULT_LASTS {
             self.device.trouble = None;
-            self.tell(now, "the device no longer reports a sensor fault".to_owned());
+            self.tell(
+                now,
+                "the device no longer reports a sensor fault".to_owned(),
+            );
         }
         if !self.lost && now >= self.lost_at_latest() {
             self.lost = true;
@@ -304,7 +328,10 @@ impl Session {
 
     pub(super) fn device_deadline(&self) -> Option<Millis> {
         let declined = self.device.declined_at.map(|at| at + REASON_FOLLOWS);
-        let fault = self.device.sensor_fault().then_some(self.device.fault_at + FAULT_LASTS);
+        let fault = self
+            .device
+            .sensor_fault()
+            .then_some(self.device.fault_at + FAULT_LASTS);
         let lost = (!self.lost).then(|| self.lost_at_latest());
         [declined, fault, lost].into_iter().flatten().min()
     }

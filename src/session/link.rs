@@ -94,7 +94,10 @@ pub(super) struct Probe {
 
 impl Session {
     pub(super) fn link(&self) -> Link {
-        let live = self.main.as_ref().is_some_and(|main| main.phase == Phase::Live);
+        let live = self
+            .main
+            .as_ref()
+            .is_some_and(|main| main.phase == Phase::Live);
         if self.broken || (self.wrong && !live) {
             Link::Error
         } else if live {
@@ -116,9 +119,16 @@ impl Session {
 
     fn connect(&mut self, now: Millis) {
         let conn = self.new_conn();
-        let attempt = if self.address.is_some() { ATTEMPT } else { FIRST_ATTEMPT };
+        let attempt = if self.address.is_some() {
+            ATTEMPT
+        } else {
+            FIRST_ATTEMPT
+        };
         self.main = Some(Main::new(conn, now + attempt));
-        self.commands.push_back(Command::Connect { conn, address: self.address });
+        self.commands.push_back(Command::Connect {
+            conn,
+            address: self.address,
+        });
     }
 
     /// Opens the short connection, to the device that the main one has verified.
@@ -130,7 +140,10 @@ impl Session {
             deadline: now + HANDSHAKE,
             stock: Stock::default(),
         });
-        self.commands.push_back(Command::Connect { conn, address: self.address });
+        self.commands.push_back(Command::Connect {
+            conn,
+            address: self.address,
+        });
     }
 
     pub(super) fn reached(&mut self, now: Millis, conn: Conn) {
@@ -157,7 +170,9 @@ impl Session {
     }
 
     fn main_frame(&mut self, now: Millis, bytes: &[u8]) {
-        let Some(main) = self.main.as_mut() else { return };
+        let Some(main) = self.main.as_mut() else {
+            return;
+        };
         let Ok(report) = main.stock.decode(bytes) else {
             self.ignored += 1;
             return;
@@ -171,7 +186,12 @@ impl Session {
             Phase::Live => {
                 // What says nothing we know is no sign of life either: out of step with the
                 // stream, a reader finds such things for ever.
-                if report != (Report { ignored: report.ignored, ..Report::default() }) {
+                if report
+                    != (Report {
+                        ignored: report.ignored,
+                        ..Report::default()
+                    })
+                {
                     main.last_report_at = now;
                     main.unanswered = false;
                 }
@@ -184,7 +204,9 @@ impl Session {
         if let Err(why) = self.is_expected(report.identity) {
             return self.wrong_device(now, &why);
         }
-        let Some(main) = self.main.as_mut() else { return };
+        let Some(main) = self.main.as_mut() else {
+            return;
+        };
         main.phase = Phase::Claiming(Box::new(report.clone()));
         match report.identity {
             Some(identity) => self.commands.push_back(Command::Claim(identity)),
@@ -226,13 +248,16 @@ impl Session {
     }
 
     pub(super) fn claimed(&mut self, now: Millis, claim: Claim<'_>) {
-        let Some(main) = self.main.as_mut() else { return };
+        let Some(main) = self.main.as_mut() else {
+            return;
+        };
         let Phase::Claiming(report) = std::mem::replace(&mut main.phase, Phase::Live) else {
             return;
         };
         match claim {
             Claim::Taken(by) => {
-                let why = format!("this is the same device as in [{by}]; remove one of the sections");
+                let why =
+                    format!("this is the same device as in [{by}]; remove one of the sections");
                 self.wrong_device(now, &why);
             }
             Claim::Ours { doubt } => {
@@ -245,7 +270,9 @@ impl Session {
     }
 
     fn live(&mut self, now: Millis, report: &Report) {
-        let Some(main) = self.main.as_mut() else { return };
+        let Some(main) = self.main.as_mut() else {
+            return;
+        };
         main.live_at = now;
         main.last_report_at = now;
         self.address = main.address;
@@ -272,15 +299,32 @@ impl Session {
             return;
         }
         self.outage_told = false;
-        let device = self.pinned.map_or_else(String::new, |id| format!(", device {}", id.last4()));
-        let at = self.address.map_or_else(String::new, |address| format!(" at {}", address.ip()));
-        let firmware = report.firmware.as_ref().map_or("unknown", |firmware| firmware.as_str());
-        self.tell(now, format!("connected to {}{at}, firmware {firmware}{device}", self.config.host));
+        let device = self
+            .pinned
+            .map_or_else(String::new, |id| format!(", device {}", id.last4()));
+        let at = self
+            .address
+            .map_or_else(String::new, |address| format!(" at {}", address.ip()));
+        let firmware = report
+            .firmware
+            .as_ref()
+            .map_or("unknown", |firmware| firmware.as_str());
+        self.tell(
+            now,
+            format!(
+                "connected to {}{at}, firmware {firmware}{device}",
+                self.config.host
+            ),
+        );
     }
 
     fn probe_frame(&mut self, now: Millis, bytes: &[u8]) {
-        let Some(probe) = self.probe.as_mut() else { return };
-        let Ok(report) = probe.stock.decode(bytes) else { return };
+        let Some(probe) = self.probe.as_mut() else {
+            return;
+        };
+        let Ok(report) = probe.stock.decode(bytes) else {
+            return;
+        };
         if !report.is_snapshot() {
             return;
         }
@@ -307,9 +351,13 @@ impl Session {
         let Some(main) = self.main.take() else { return };
         self.abort_probe(); // it has nothing to compare with any more
         if let Some(heat_at) = main.heat_at {
-            self.off.heat_connection_ended(now, !main.delivered(heat_at));
+            self.off
+                .heat_connection_ended(now, !main.delivered(heat_at));
         }
-        if main.last_write().is_some_and(|written| !main.delivered(written)) {
+        if main
+            .last_write()
+            .is_some_and(|written| !main.delivered(written))
+        {
             self.device.on = None; // what was written may never have been read
         }
         if main.phase == Phase::Live && now >= main.live_at + GOOD {
@@ -319,7 +367,11 @@ impl Session {
         let since = *self.outage_since.get_or_insert(now);
         let jitter = self.jitter.next();
         // A device that answers and is not ours is no reason to hurry.
-        let attempts = if self.wrong { self.attempts.max(1) } else { self.attempts };
+        let attempts = if self.wrong {
+            self.attempts.max(1)
+        } else {
+            self.attempts
+        };
         self.connect_at = now + backoff::delay(attempts, now - since, jitter);
         self.attempts = self.attempts.saturating_add(1);
         if !self.broken {
@@ -369,7 +421,11 @@ impl Session {
             };
             self.abort_main(now, why);
         }
-        if self.probe.as_ref().is_some_and(|probe| now >= probe.deadline) {
+        if self
+            .probe
+            .as_ref()
+            .is_some_and(|probe| now >= probe.deadline)
+        {
             self.abort_probe();
             self.look_failed(now);
         }
@@ -380,7 +436,10 @@ impl Session {
 
     pub(super) fn link_deadline(&self) -> Millis {
         let main = self.main.as_ref().map_or(self.connect_at, Main::due);
-        let probe = self.probe.as_ref().map_or(Millis::MAX, |probe| probe.deadline);
+        let probe = self
+            .probe
+            .as_ref()
+            .map_or(Millis::MAX, |probe| probe.deadline);
         main.min(probe)
     }
 }

@@ -119,7 +119,10 @@ pub enum Command {
 
 /// One device. See the module's description.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, not a state")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, not a state"
+)]
 pub struct Session {
     config: Config,
     commands: VecDeque<Command>,
@@ -215,22 +218,40 @@ impl Session {
         }
     }
 
-    /// Goes on after a bug ended the session that was `before`: it may have left heat behind, so
-    /// this one only turns the device off, and says why (rule R7).
-    pub fn after_panic(config: Config, seed: u64, before: &Snapshot, what: &str, now: Millis) -> Self {
+    /// Goes on where an earlier session of the same device ended: the numbers that Klipper's side
+    /// compares with go on too, and the device is still the only one that is accepted.
+    pub fn after(config: Config, seed: u64, before: &Snapshot) -> Self {
         let mut session = Self::new(config, seed);
         session.forced_offs = before.forced_offs;
         session.failures = before.failures;
         session.reconnects = before.reconnects;
         session.pinned = before.identity;
+        session
+    }
+
+    /// Goes on after a bug ended the session that was `before`: it may have left heat behind, so
+    /// this one only turns the device off, and says why (rule R7).
+    pub fn after_panic(
+        config: Config,
+        seed: u64,
+        before: &Snapshot,
+        what: &str,
+        now: Millis,
+    ) -> Self {
+        let mut session = Self::after(config, seed, before);
         session.ever_live = before.identity.is_some();
         session.started_at = now;
         session.last_turn = Some(now);
         session.broken = true;
-        session.last_error =
-            Some(format!("internal error: {what}; restart the Klipper service and report it").into());
+        session.last_error = Some(
+            format!("internal error: {what}; restart the Klipper service and report it").into(),
+        );
         session.off.heat_connection_ended(now, true);
-        session.force_off(now, Reason::Internal, "internal error in the panda_breath driver".into());
+        session.force_off(
+            now,
+            Reason::Internal,
+            "internal error in the panda_breath driver".into(),
+        );
         session
     }
 
@@ -243,7 +264,13 @@ impl Session {
             Input::Adopted(config) => self.adopted(now, config),
             Input::Orphaned => {
                 self.owned = false;
-                self.wish(now, Wish { ack: self.forced_offs, ..Wish::default() });
+                self.wish(
+                    now,
+                    Wish {
+                        ack: self.forced_offs,
+                        ..Wish::default()
+                    },
+                );
             }
             Input::Reached(conn) => self.reached(now, conn),
             Input::Opened(conn, address) => self.opened(now, conn, address),
@@ -271,8 +298,14 @@ impl Session {
 
     /// When to call [`Session::handle`] with a tick if nothing else happens before.
     pub fn deadline(&mut self, now: Millis) -> Millis {
-        let mut deadline = self.link_deadline().min(self.last_turn.unwrap_or(now) + HEARTBEAT);
-        let others = [self.wish_deadline(), self.device_deadline(), self.steer_deadline(now)];
+        let mut deadline = self
+            .link_deadline()
+            .min(self.last_turn.unwrap_or(now) + HEARTBEAT);
+        let others = [
+            self.wish_deadline(),
+            self.device_deadline(),
+            self.steer_deadline(now),
+        ];
         for at in others.into_iter().flatten() {
             deadline = deadline.min(at);
         }
@@ -331,7 +364,10 @@ impl Session {
             return;
         };
         if now.saturating_sub(last) > LONGEST_TURN {
-            let why = format!("this computer slept or stalled for {} s", (now - last) / 1000);
+            let why = format!(
+                "this computer slept or stalled for {} s",
+                (now - last) / 1000
+            );
             self.drop_connections(now, &why);
         }
     }
@@ -353,7 +389,13 @@ impl Session {
         self.ended = false;
         self.renewed_at = now;
         // A new printer starts with off, and its wishes count only once it is ready.
-        self.wish(now, Wish { ack: self.forced_offs, ..Wish::default() });
+        self.wish(
+            now,
+            Wish {
+                ack: self.forced_offs,
+                ..Wish::default()
+            },
+        );
         if self.reading.is_none() {
             self.started_at = now;
         }
@@ -372,7 +414,8 @@ impl Session {
     }
 
     fn wish_deadline(&self) -> Option<Millis> {
-        self.wants_heat().then_some(self.renewed_at + self.config.lease)
+        self.wants_heat()
+            .then_some(self.renewed_at + self.config.lease)
     }
 
     /// Drops Klipper's target. What it wants from now on counts only if it knows of this.
@@ -380,7 +423,13 @@ impl Session {
         self.forced_offs += 1;
         self.failures += u32::from(reason.is_failure());
         self.device.external_off = reason == Reason::ExternalOff;
-        self.forced_off = Some((ForcedOff { reason, text: text.into() }, now));
+        self.forced_off = Some((
+            ForcedOff {
+                reason,
+                text: text.into(),
+            },
+            now,
+        ));
     }
 
     /// One line for people; too many of them are counted instead (rule R6).

@@ -31,7 +31,10 @@ impl OffWatch {
     /// Heat was sent: nothing is known any more, and a new count begins.
     pub(super) fn heat_sent(&mut self) {
         let heat_ended = self.heat_ended;
-        *self = Self { heat_ended, ..Self::default() };
+        *self = Self {
+            heat_ended,
+            ..Self::default()
+        };
     }
 
     /// A connection that carried heat is gone; its last bytes may still be on their way.
@@ -157,7 +160,10 @@ mod tests {
     #[test]
     fn r2_the_third_time_found_on_is_a_fault() {
         let mut off = OffWatch::default();
-        assert_eq!([off.found_on(), off.found_on(), off.found_on()], [false, false, true]);
+        assert_eq!(
+            [off.found_on(), off.found_on(), off.found_on()],
+            [false, false, true]
+        );
         off.heat_sent();
         assert!(!off.found_on(), "a new target counts anew");
     }

@@ -27,7 +27,11 @@ impl Session {
         if self.wants_heat() && !self.broken && !self.lost && !self.device.sensor_fault() {
             return Want::Heat(self.degrees());
         }
-        if self.device.external_on_allowed && self.owned && self.wish.armed && self.wish.target <= 0.0 {
+        if self.device.external_on_allowed
+            && self.owned
+            && self.wish.armed
+            && self.wish.target <= 0.0
+        {
             return Want::LeaveOn;
         }
         Want::Off
@@ -36,8 +40,16 @@ impl Session {
     /// The device knows whole degrees, 8 bits of them, and no limit: this is the second line of
     /// defence behind the shim, which refuses what is too high.
     fn degrees(&self) -> u8 {
-        let rounded = self.wish.target.round().clamp(1.0, f64::from(self.config.max_target));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a u8")]
+        let rounded = self
+            .wish
+            .target
+            .round()
+            .clamp(1.0, f64::from(self.config.max_target));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to a u8"
+        )]
         let degrees = rounded as u8;
         degrees
     }
@@ -65,12 +77,15 @@ impl Session {
 
     /// Off never waits, except for an off that is on its way already.
     fn send_off(&mut self, now: Millis, conn: Conn) {
-        let Some(main) = self.main.as_mut() else { return };
+        let Some(main) = self.main.as_mut() else {
+            return;
+        };
         if main.off_at.is_some_and(|at| now < at + CROSSING) {
             return;
         }
         main.off_at = Some(now);
-        self.commands.push_back(Command::Send(conn, main.stock.encode(Setting::Off)));
+        self.commands
+            .push_back(Command::Send(conn, main.stock.encode(Setting::Off)));
         self.device.assume(Setting::Off);
     }
 
@@ -100,14 +115,20 @@ impl Session {
         self.heat_budget.take(now);
         if self.is_correction(target) {
             self.correction_budget.take(now);
-            self.tell(now, "the device was set to something else; setting it again".to_owned());
+            self.tell(
+                now,
+                "the device was set to something else; setting it again".to_owned(),
+            );
         }
         self.abort_probe(); // what it would tell is out of date
-        let Some(main) = self.main.as_mut() else { return };
+        let Some(main) = self.main.as_mut() else {
+            return;
+        };
         main.heat_at = Some(now);
         main.unanswered = true;
         let setting = Setting::Heat(target);
-        self.commands.push_back(Command::Send(main.conn, main.stock.encode(setting)));
+        self.commands
+            .push_back(Command::Send(main.conn, main.stock.encode(setting)));
         self.device.assume(setting);
         self.device.external_off = false;
         self.off.heat_sent();
@@ -148,14 +169,22 @@ impl Session {
     }
 
     fn is_below(&self, target: u8) -> bool {
-        self.reading.is_none_or(|reading| reading.celsius < f64::from(target))
+        self.reading
+            .is_none_or(|reading| reading.celsius < f64::from(target))
     }
 
     /// When something that had to wait may go on, or a look is due.
     pub(super) fn steer_deadline(&mut self, now: Millis) -> Option<Millis> {
-        let main = self.main.as_ref().filter(|main| main.phase == Phase::Live)?;
+        let main = self
+            .main
+            .as_ref()
+            .filter(|main| main.phase == Phase::Live)?;
         let off_under_way = main.off_at.map(|at| at + CROSSING);
-        let look = if self.probe.is_none() { self.look_due() } else { None };
+        let look = if self.probe.is_none() {
+            self.look_due()
+        } else {
+            None
+        };
         let send = match self.want() {
             Want::Off if !self.device.is(Setting::Off) => off_under_way,
             Want::Heat(c) if !self.device.is(Setting::Heat(c)) => self.heat_ready_at(now, c),

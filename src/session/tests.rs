@@ -1,5 +1,6 @@
 //! The rules, one scenario each, on a virtual clock. `world` plays everybody else.
 
+mod histories;
 mod world;
 
 use super::*;
@@ -17,7 +18,11 @@ fn r2_a_device_that_is_on_at_the_start_is_turned_off_and_known_to_be() {
     world.run(3_000);
     assert_eq!(world.texts(), [OFF]);
     assert!(world.snapshot().off_known);
-    assert!(world.lines[1].contains("is on; turning it off"), "{:?}", world.lines);
+    assert!(
+        world.lines[1].contains("is on; turning it off"),
+        "{:?}",
+        world.lines
+    );
 }
 
 #[test]
@@ -86,7 +91,10 @@ fn r4_after_a_reconnect_the_current_wish_only() {
     world.set_target(50.0);
     world.unreachable = false;
     world.run(6_000);
-    assert_eq!(world.texts(), [r#"{"settings":{"work_mode":2,"set_temp":50,"work_on":true}}"#]);
+    assert_eq!(
+        world.texts(),
+        [r#"{"settings":{"work_mode":2,"set_temp":50,"work_on":true}}"#]
+    );
 }
 
 #[test]
@@ -146,7 +154,11 @@ fn r5_silence_of_five_seconds_is_a_dead_link() {
     let snapshot = world.snapshot();
     assert_eq!(snapshot.link, Link::Reconnecting);
     assert_eq!(snapshot.reading.unwrap().at, at, "no reading is invented");
-    assert!(world.lines[0].contains("no report for 5 s"), "{:?}", world.lines);
+    assert!(
+        world.lines[0].contains("no report for 5 s"),
+        "{:?}",
+        world.lines
+    );
 }
 
 #[test]
@@ -156,7 +168,11 @@ fn r5_a_gap_in_our_own_time_makes_everything_buffered_worthless() {
     world.freeze(3_000);
     world.run(1);
     assert_ne!(world.snapshot().link, Link::Connected);
-    assert_eq!(world.snapshot().reading.unwrap(), before, "the buffered ones are not believed");
+    assert_eq!(
+        world.snapshot().reading.unwrap(),
+        before,
+        "the buffered ones are not believed"
+    );
     world.run(1_500);
     assert!(world.snapshot().reading.unwrap().at > before.at + 3_000);
 }
@@ -166,7 +182,10 @@ fn r5_readings_of_somebody_who_has_not_said_who_he_is_are_nothing() {
     let mut session = Session::new(Config::default(), 1);
     session.handle(0, Input::Tick);
     session.handle(1, Input::Opened(Conn(1), "192.0.2.1:80".parse().unwrap()));
-    session.handle(2, Input::Frame(Conn(1), br#"{"settings":{"warehouse_temper":30}}"#));
+    session.handle(
+        2,
+        Input::Frame(Conn(1), br#"{"settings":{"warehouse_temper":30}}"#),
+    );
     assert_eq!(session.snapshot(2).reading, None);
 }
 
@@ -184,7 +203,11 @@ fn lost_drops_the_target_and_heat_needs_a_new_one() {
     assert!((world.klipper.target - 0.0).abs() < 1e-9);
     world.unreachable = false;
     world.run(10_000);
-    assert_eq!(world.texts(), [OFF], "the device is still heating when it comes back");
+    assert_eq!(
+        world.texts(),
+        [OFF],
+        "the device is still heating when it comes back"
+    );
     assert!(!world.snapshot().lost);
 }
 
@@ -207,7 +230,10 @@ fn r9_the_power_button_is_accepted_and_heat_is_not_armed_again() {
 
 #[test]
 fn r9_reassert_turns_it_on_again_but_not_for_ever() {
-    let config = Config { on_external_off: OnExternalOff::Reassert, ..Config::default() };
+    let config = Config {
+        on_external_off: OnExternalOff::Reassert,
+        ..Config::default()
+    };
     let mut world = World::new(config);
     world.run(4_000);
     world.set_target(45.0);
@@ -217,7 +243,10 @@ fn r9_reassert_turns_it_on_again_but_not_for_ever() {
         world.run(5_000);
         assert_eq!(world.state().0, u8::from(presses < 4), "press {presses}");
     }
-    assert_eq!(world.snapshot().forced_off.unwrap().reason, Reason::ExternalOff);
+    assert_eq!(
+        world.snapshot().forced_off.unwrap().reason,
+        Reason::ExternalOff
+    );
 }
 
 #[test]
@@ -239,7 +268,10 @@ fn r9_a_silent_off_by_another_client_is_found_within_a_minute() {
     let mut world = World::heating();
     let _ = world.device.handle_text(OFF.as_bytes()); // not pushed to us
     world.run(65_000);
-    assert_eq!(world.snapshot().forced_off.unwrap().reason, Reason::ExternalOff);
+    assert_eq!(
+        world.snapshot().forced_off.unwrap().reason,
+        Reason::ExternalOff
+    );
 }
 
 #[test]
@@ -261,7 +293,10 @@ fn a_protective_stop_is_a_failure_and_never_turned_on_again() {
         (sim::Fault::ChamberOpen, Fault::ChamberSensorOpen),
         (sim::Fault::Heater, Fault::Heater),
     ] {
-        let config = Config { on_external_off: OnExternalOff::Reassert, ..Config::default() };
+        let config = Config {
+            on_external_off: OnExternalOff::Reassert,
+            ..Config::default()
+        };
         let mut world = World::new(config);
         world.run(4_000);
         if fault == sim::Fault::Heater {
@@ -310,10 +345,17 @@ fn r2_a_button_that_turns_it_on_is_undone_with_one_line_per_press() {
 
 #[test]
 fn r2_allow_leaves_it_on_until_the_next_target() {
-    let config = Config { on_external_on: OnExternalOn::Allow, ..Config::default() };
+    let config = Config {
+        on_external_on: OnExternalOn::Allow,
+        ..Config::default()
+    };
     let mut world = World::new(config);
     world.run(4_000);
-    assert_eq!(world.state().0, 0, "at the start it is turned off all the same");
+    assert_eq!(
+        world.state().0,
+        0,
+        "at the start it is turned off all the same"
+    );
     world.sent.clear();
     let _ = world.device.press(sim::Button::On);
     world.run(400_000);
@@ -337,7 +379,10 @@ fn r2_found_on_by_a_silent_client_is_off_again_and_the_third_time_a_fault() {
         let _ = world.device.handle_text(HEAT_45.as_bytes());
         world.run(310_000);
         assert_eq!(world.state().0, 0, "time {time}");
-        let fault = world.lines.iter().any(|line| line == Trouble::WillNotStayOff.text());
+        let fault = world
+            .lines
+            .iter()
+            .any(|line| line == Trouble::WillNotStayOff.text());
         assert_eq!(fault, time == 3, "{:?}", world.lines);
     }
 }
@@ -360,7 +405,11 @@ fn another_clients_setting_is_set_right_but_not_for_ever() {
         let _ = world.device.press(sim::Button::Auto);
         world.run(5_000);
     }
-    assert!(world.sent.len() >= 3 && world.sent.len() <= 5, "{}", world.sent.len());
+    assert!(
+        world.sent.len() >= 3 && world.sent.len() <= 5,
+        "{}",
+        world.sent.len()
+    );
 }
 
 #[test]
@@ -399,12 +448,25 @@ fn reconnects_grow_apart_with_the_outage() {
         world.run(1);
         world.cut();
     }
-    let waits: Vec<_> = world.connects.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let waits: Vec<_> = world
+        .connects
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .collect();
     assert!(world.connects[0] - cut <= 1, "the first retry is at once");
-    assert!(waits.iter().skip(1).all(|&wait| (187..=5_010).contains(&wait)), "{waits:?}");
+    assert!(
+        waits
+            .iter()
+            .skip(1)
+            .all(|&wait| (187..=5_010).contains(&wait)),
+        "{waits:?}"
+    );
     for pair in world.connects.windows(2) {
         let away = pair[0] - cut;
-        assert!(pair[1] - pair[0] <= 260.max(away / 8 + 10), "after {away} ms: {waits:?}");
+        assert!(
+            pair[1] - pair[0] <= 260.max(away / 8 + 10),
+            "after {away} ms: {waits:?}"
+        );
     }
     assert!(waits.iter().rev().take(3).all(|&wait| wait > 3_700));
 }
@@ -427,7 +489,10 @@ fn identity_another_device_at_the_address_gets_no_heat_and_no_belief() {
 
 #[test]
 fn identity_device_id_refuses_every_other_device() {
-    let config = Config { device_id: Some("0000".into()), ..Config::default() };
+    let config = Config {
+        device_id: Some("0000".into()),
+        ..Config::default()
+    };
     let mut world = World::new(config);
     world.set_target(45.0);
     world.run(10_000);
@@ -446,7 +511,13 @@ fn identity_a_device_of_another_section_is_an_error_that_names_it() {
     session.handle(2, Input::Frame(Conn(1), device.snapshot().as_bytes()));
     session.handle(2, Input::Claimed(Claim::Taken("panda_breath left")));
     assert_eq!(session.snapshot(2).link, Link::Error);
-    assert!(session.snapshot(2).last_error.unwrap().contains("[panda_breath left]"));
+    assert!(
+        session
+            .snapshot(2)
+            .last_error
+            .unwrap()
+            .contains("[panda_breath left]")
+    );
     let _ = device.take_push();
 }
 

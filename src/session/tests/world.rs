@@ -154,18 +154,29 @@ impl World {
         self.klipper.armed = false;
         self.klipper.said = None;
         self.tell(Input::Orphaned);
-        if !self.ended {
-            let config = self.config.clone();
+        let config = self.config.clone();
+        if std::mem::take(&mut self.ended) {
+            self.session = Session::new(config, 1); // what the driver does when nothing is left
+            self.tell(Input::Tick);
+        } else {
             self.tell(Input::Adopted(&config));
-            self.klipper.obeyed = self.snapshot().forced_offs;
-            self.klipper.renewed_at = self.now;
-            self.klipper.armed = true;
         }
+        self.klipper.obeyed = self.snapshot().forced_offs;
+        self.klipper.renewed_at = self.now;
+        self.klipper.armed = true;
     }
 
     fn say_wish(&mut self) {
-        let target = if self.klipper.armed { self.klipper.target } else { 0.0 };
-        let wish = Wish { target, armed: self.klipper.armed, ack: self.klipper.obeyed };
+        let target = if self.klipper.armed {
+            self.klipper.target
+        } else {
+            0.0
+        };
+        let wish = Wish {
+            target,
+            armed: self.klipper.armed,
+            ack: self.klipper.obeyed,
+        };
         if self.klipper.said != Some(wish) {
             self.klipper.said = Some(wish);
             self.tell(Input::Wish(wish));
@@ -215,7 +226,7 @@ impl World {
     /// The device restarts with what it has stored.
     pub(crate) fn reboot(&mut self) {
         self.device.power_off();
-        self.wires.retain(|wire| wire.aborted && wire.hung);
+        self.wires.retain(|wire| !wire.aborted); // nothing outlives it in its buffers
         self.cut();
         self.device.boot();
     }
@@ -223,13 +234,20 @@ impl World {
     /// Says something to every open connection, out of the device's mouth.
     pub(crate) fn broadcast(&mut self, text: &str) {
         let at = self.now + self.latency;
-        for wire in self.wires.iter_mut().filter(|wire| wire.open && !wire.aborted) {
+        for wire in self
+            .wires
+            .iter_mut()
+            .filter(|wire| wire.open && !wire.aborted)
+        {
             wire.to_session.push_back((at, text.to_owned()));
         }
     }
 
     pub(crate) fn open_wires(&self) -> usize {
-        self.wires.iter().filter(|wire| wire.open && !wire.aborted).count()
+        self.wires
+            .iter()
+            .filter(|wire| wire.open && !wire.aborted)
+            .count()
     }
 
     // Time
@@ -248,7 +266,10 @@ impl World {
                 return;
             }
             turns += 1;
-            assert!(turns < 40 * time + 1_000, "the session wakes up for nothing");
+            assert!(
+                turns < 40 * time + 1_000,
+                "the session wakes up for nothing"
+            );
         }
     }
 
@@ -266,7 +287,11 @@ impl World {
 
     fn next_event(&mut self) -> Millis {
         let now = self.now;
-        let mut next = self.session.deadline(now).min(self.next_push).min(self.next_reading);
+        let mut next = self
+            .session
+            .deadline(now)
+            .min(self.next_push)
+            .min(self.next_reading);
         if !self.klipper.stalled {
             next = next.min(self.klipper.next_drain);
         }
@@ -318,17 +343,22 @@ impl World {
             });
             if let Some(wire) = opening {
                 wire.open = true;
-                wire.to_session.push_back((now + self.latency, self.device.snapshot()));
+                wire.to_session
+                    .push_back((now + self.latency, self.device.snapshot()));
                 let conn = wire.conn;
                 self.tell(Input::Reached(conn));
                 self.tell(Input::Opened(conn, "192.0.2.10:80".parse().unwrap()));
                 continue;
             }
             let due = self.wires.iter_mut().find(|wire| {
-                !wire.hung && !wire.aborted && wire.to_session.front().is_some_and(|(at, _)| now >= *at)
+                !wire.hung
+                    && !wire.aborted
+                    && wire.to_session.front().is_some_and(|(at, _)| now >= *at)
             });
             let Some(wire) = due else { return };
-            let Some((_, text)) = wire.to_session.pop_front() else { return };
+            let Some((_, text)) = wire.to_session.pop_front() else {
+                return;
+            };
             let conn = wire.conn;
             let verified = !wire.first_frame;
             wire.first_frame = false;
@@ -351,7 +381,8 @@ impl World {
                 }
             }
         }
-        self.wires.retain(|wire| !wire.aborted || !wire.to_device.is_empty());
+        self.wires
+            .retain(|wire| !wire.aborted || !wire.to_device.is_empty());
     }
 
     // The session's side
@@ -371,7 +402,10 @@ impl World {
         match command {
             Command::Connect { conn, .. } => {
                 self.connects.push(self.now);
-                assert!(self.live_wires() < 2, "R6: more than two connections at once");
+                assert!(
+                    self.live_wires() < 2,
+                    "R6: more than two connections at once"
+                );
                 self.wires.push(Wire {
                     conn,
                     opens_at: self.now + 2 * self.latency,
@@ -393,9 +427,12 @@ impl World {
                         wire.to_device.clear(); // a reset overtakes what was under way
                     }
                 }
-                self.wires.retain(|wire| !wire.aborted || !wire.to_device.is_empty());
+                self.wires
+                    .retain(|wire| !wire.aborted || !wire.to_device.is_empty());
             }
-            Command::Claim(_) => self.session.handle(self.now, Input::Claimed(Claim::Ours { doubt: false })),
+            Command::Claim(_) => self
+                .session
+                .handle(self.now, Input::Claimed(Claim::Ours { doubt: false })),
             Command::Tell(event) => self.lines.push(event.text),
             Command::End => self.ended = true,
         }
@@ -414,9 +451,15 @@ impl World {
         }
         let at = self.now + self.latency;
         self.sent.push((self.now, text.clone()));
-        let wire = self.wires.iter_mut().find(|wire| wire.conn == conn && wire.open && !wire.aborted);
+        let wire = self
+            .wires
+            .iter_mut()
+            .find(|wire| wire.conn == conn && wire.open && !wire.aborted);
         let wire = wire.expect("R4: sent on a connection that is not open");
-        assert!(!(heat && wire.heat_unanswered), "R4: two heat commands unanswered");
+        assert!(
+            !(heat && wire.heat_unanswered),
+            "R4: two heat commands unanswered"
+        );
         wire.heat_unanswered |= heat;
         wire.to_device.push_back((at, text));
     }
@@ -426,19 +469,31 @@ impl World {
         let klipper = &self.klipper;
         assert!(klipper.armed, "R3: heat in shutdown");
         assert!(klipper.target > 0.0, "R3: heat without a target");
-        assert!(self.now < klipper.renewed_at + self.config.lease, "R3: heat without a lease");
-        assert_eq!(klipper.obeyed, self.snapshot().forced_offs, "R3: heat after a forced off");
+        assert!(
+            self.now < klipper.renewed_at + self.config.lease,
+            "R3: heat without a lease"
+        );
+        assert_eq!(
+            klipper.obeyed,
+            self.snapshot().forced_offs,
+            "R3: heat after a forced off"
+        );
         let max = f64::from(self.config.max_target);
         let degrees = klipper.target.round().clamp(1.0, max);
-        assert!(text.contains(&format!("\"set_temp\":{degrees},")), "not the current wish: {text}");
+        assert!(
+            text.contains(&format!("\"set_temp\":{degrees},")),
+            "not the current wish: {text}"
+        );
     }
 
     fn check(&self) {
         let snapshot = self.snapshot();
         if let Some(reading) = snapshot.reading {
-            let real = self.readings.iter().rev().any(|&(at, c)| {
-                at == reading.at && c.total_cmp(&reading.celsius).is_eq()
-            });
+            let real = self
+                .readings
+                .iter()
+                .rev()
+                .any(|&(at, c)| at == reading.at && c.total_cmp(&reading.celsius).is_eq());
             assert!(real, "R5: a reading nobody sent: {reading:?}");
         }
     }
