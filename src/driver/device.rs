@@ -444,3 +444,50 @@ async fn next_event(links: &mut [(Conn, Link)]) -> (Conn, LinkEvent) {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Link as LinkState, Reason};
+
+    #[test]
+    fn r7_a_panic_in_a_task_is_an_error_of_its_device_and_a_failure_for_klipper() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let mut devices = Devices::default();
+            let shared = Arc::new(Shared::new());
+            let config = Config {
+                host: "127.0.0.1".into(),
+                port: 1,
+                ..Config::default()
+            };
+            let key = "stock 127.0.0.1:1".to_owned();
+            devices.open(key.clone(), 1, config, Arc::clone(&shared));
+            tokio::task::yield_now().await;
+            assert_eq!(shared.fetch().failures, 0);
+
+            for failures in 1..=MOST_PANICS + 1 {
+                // As if the device's own task had failed.
+                devices.tasks.abort_all();
+                while devices.tasks.join_next().await.is_some() {}
+                let failed = devices
+                    .tasks
+                    .spawn_local(async { panic!("a bug, for the test") });
+                devices.keys.insert(failed.id(), key.clone());
+                devices.next_ended().await;
+                tokio::task::yield_now().await;
+                let snapshot = shared.fetch();
+                if failures <= MOST_PANICS {
+                    assert_eq!(snapshot.failures, failures);
+                    assert_eq!(snapshot.link, LinkState::Error);
+                    assert_eq!(snapshot.forced_off.unwrap().reason, Reason::Internal);
+                    assert!(snapshot.last_error.unwrap().contains("internal error"));
+                }
+                assert_eq!(devices.is_empty(), failures > MOST_PANICS);
+            }
+        });
+    }
+}

@@ -194,8 +194,21 @@ fn start() -> io::Result<Arc<Hub>> {
     Ok(hub)
 }
 
+/// Makes room for another driver, however this one ends: the handles of a driver that failed see
+/// one that does not turn, which is *lost*, and the next printer starts a new one (rule R7).
+struct Farewell;
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let mut registry = REGISTRY.lock();
+        registry.hub = None;
+        registry.devices.clear();
+    }
+}
+
 /// The driver's thread, from its first breath to its last.
 fn run(hub: &Arc<Hub>) {
+    let farewell = Farewell;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -203,27 +216,22 @@ fn run(hub: &Arc<Hub>) {
         .thread_keep_alive(Duration::from_secs(1))
         .thread_name("panda_breath_dns")
         .build();
-    let Ok(runtime) = runtime else {
-        // No descriptors left. The handles see a driver that does not turn, which is *lost*.
-        REGISTRY.lock().hub = None;
-        return;
-    };
+    let Ok(runtime) = runtime else { return }; // no descriptors left
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(hub));
+    if local.block_on(&runtime, serve(hub)) {
+        std::mem::forget(farewell); // said under the lock, when nothing was left to do
+    }
     drop(local);
     // A resolver thread may still be waiting for a name server: it is not waited for.
     runtime.shutdown_background();
 }
 
-/// Serves orders until nothing is left to look after.
-async fn serve(hub: &Arc<Hub>) {
+/// Serves orders until nothing is left to look after; returns whether that is how it ended.
+async fn serve(hub: &Arc<Hub>) -> bool {
     let wake = hub.wake.try_clone().ok();
     // Not a pipe, but read like one; the general wrapper for descriptors cannot be used safely.
     let wake = wake.and_then(|fd| pipe::Receiver::from_owned_fd_unchecked(fd).ok());
-    let Some(wake) = wake else {
-        REGISTRY.lock().hub = None;
-        return;
-    };
+    let Some(wake) = wake else { return false };
     let mut devices = device::Devices::default();
     loop {
         while let Some(order) = hub.inbox.pop() {
@@ -235,7 +243,7 @@ async fn serve(hub: &Arc<Hub>) {
             if hub.inbox.is_empty() {
                 registry.hub = None;
                 registry.devices.clear();
-                return;
+                return true;
             }
             continue;
         }

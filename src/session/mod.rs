@@ -262,16 +262,7 @@ impl Session {
             Input::Tick => {}
             Input::Wish(wish) => self.wish(now, wish),
             Input::Adopted(config) => self.adopted(now, config),
-            Input::Orphaned => {
-                self.owned = false;
-                self.wish(
-                    now,
-                    Wish {
-                        ack: self.forced_offs,
-                        ..Wish::default()
-                    },
-                );
-            }
+            Input::Orphaned => self.owned = false,
             Input::Reached(conn) => self.reached(now, conn),
             Input::Opened(conn, address) => self.opened(now, conn, address),
             Input::Frame(conn, bytes) => self.frame(now, conn, bytes),

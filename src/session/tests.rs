@@ -57,6 +57,18 @@ fn r3_no_heat_before_ready_in_shutdown_or_after_it() {
 }
 
 #[test]
+fn r3_a_target_of_a_klipper_that_is_not_ready_is_no_wish() {
+    let mut world = World::connected();
+    let wish = Wish {
+        target: 45.0,
+        armed: false,
+        ack: 0,
+    };
+    world.session.handle(world.now, Input::Wish(wish));
+    assert_eq!(world.session.poll(), None);
+}
+
+#[test]
 fn r3_the_lease_ends_when_the_reactor_is_not_heard() {
     let mut world = World::heating();
     let heard = world.now;
@@ -209,6 +221,22 @@ fn lost_drops_the_target_and_heat_needs_a_new_one() {
         "the device is still heating when it comes back"
     );
     assert!(!world.snapshot().lost);
+}
+
+#[test]
+fn lost_is_lost_even_on_a_live_connection_and_no_target_heats_blindly() {
+    let mut world = World::connected();
+    world.mute = true;
+    for _ in 0..70 {
+        world.broadcast(r#"{"settings":{"filtertemp":30}}"#); // alive, but says no temperature
+        world.run(2_000);
+    }
+    let snapshot = world.snapshot();
+    assert!(snapshot.lost);
+    assert_eq!(snapshot.link, Link::Connected);
+    world.set_target(45.0);
+    world.run(3_000);
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
 }
 
 #[test]
@@ -485,6 +513,20 @@ fn identity_another_device_at_the_address_gets_no_heat_and_no_belief() {
     assert_eq!(snapshot.reading.unwrap().number, number);
     assert!(world.sent.is_empty());
     assert!(world.connects.len() < 60, "no hurry");
+}
+
+#[test]
+fn identity_a_look_that_meets_another_device_proves_nothing() {
+    let mut world = World::connected();
+    world.device.set_identity("AABBCCDDEE99".parse().unwrap());
+    let _ = world.device.handle_text(HEAT_45.as_bytes()); // that one is on, and none of ours
+    world.mute = true;
+    for _ in 0..110 {
+        world.broadcast(r#"{"settings":{"warehouse_temper":22}}"#);
+        world.run(3_000);
+    }
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
+    assert!(!world.snapshot().off_known, "five minutes have passed");
 }
 
 #[test]
