@@ -209,8 +209,9 @@ impl Session {
             ignored: 0,
             off: OffWatch::default(),
             ended: false,
-            // A slider dragged in a browser is a dozen targets; the device saves each to flash.
-            heat_budget: Budget::new(8, 2_000),
+            // The device saves each to flash. Waiting for a report keeps them to two per second;
+            // this bounds them for a device that reports much more often than it should.
+            heat_budget: Budget::new(10, 100),
             correction_budget: Budget::new(3, 200_000),
             reassert_budget: Budget::new(3, 200_000),
             line_budget: Budget::new(20, 30_000),

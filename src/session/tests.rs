@@ -441,16 +441,27 @@ fn another_clients_setting_is_set_right_but_not_for_ever() {
 }
 
 #[test]
-fn r6_a_storm_of_targets_is_a_trickle_of_flash_writes_and_the_last_one_counts() {
+fn r6_a_storm_of_targets_is_two_flash_writes_per_second_and_the_last_one_counts() {
     let mut world = World::connected();
     for n in 0..600 {
         world.set_target(f64::from(20 + n % 30));
         world.run(100);
     }
-    assert!(world.sent.len() <= 8 + 30 + 1, "{}", world.sent.len());
+    assert!(world.sent.len() <= 2 * 60 + 2, "{}", world.sent.len());
     world.set_target(55.0);
-    world.run(5_000);
+    world.run(1_000);
     assert_eq!(world.state(), (1, 55));
+}
+
+#[test]
+fn r6_a_device_that_floods_reports_is_not_written_to_as_often() {
+    let mut world = World::connected();
+    for n in 0..6_000 {
+        world.broadcast(r#"{"settings":{"warehouse_temper":22}}"#);
+        world.set_target(f64::from(20 + n % 30));
+        world.run(5);
+    }
+    assert!(world.sent.len() <= 10 + 300 + 1, "{}", world.sent.len());
 }
 
 #[test]

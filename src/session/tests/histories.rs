@@ -143,7 +143,7 @@ proptest! {
         prop_assert_eq!(world.snapshot().forced_offs, forced_offs);
 
         let heats = world.sent.iter().filter(|(_, text)| text.contains("true")).count();
-        let most = 9 + usize::try_from((world.now - started) / 2_000).unwrap();
+        let most = 11 + usize::try_from((world.now - started) / 100).unwrap();
         prop_assert!(heats <= most, "R6: {heats} heat commands");
     }
 }
