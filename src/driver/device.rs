@@ -97,7 +97,11 @@ impl Devices {
 
     fn open(&mut self, key: String, number: u64, config: Config, shared: Arc<Shared>) {
         let Some(entry) = self.entries.get(&key).map(Rc::clone) else {
-            let session = Session::new(config.clone(), seed());
+            let before = Snapshot {
+                identity: REGISTRY.lock().pinned.get(&key).copied(),
+                ..Snapshot::default()
+            };
+            let session = Session::after(config.clone(), seed(), &before);
             let entry = Rc::new(Entry::new(number, config, shared));
             self.spawn(key.clone(), &entry, session);
             self.entries.insert(key, entry);
@@ -130,6 +134,7 @@ impl Devices {
             session,
             resolver: Resolver::default(),
             links: Vec::new(),
+            over: false,
         };
         let handle = self.tasks.spawn_local(task.run());
         self.keys.insert(handle.id(), key);
@@ -170,6 +175,9 @@ impl Devices {
             return; // open again: the order is in the inbox
         }
         registry.devices.remove(&key);
+        if let Some(identity) = entry.last.borrow().identity {
+            registry.pinned.insert(key.clone(), identity);
+        }
         drop(registry);
         self.claims
             .borrow_mut()
@@ -233,6 +241,8 @@ struct Task {
     resolver: Resolver,
     /// At most two: the one that stays, and a short one.
     links: Vec<(Conn, Link)>,
+    /// The session has said that nothing is left to do.
+    over: bool,
 }
 
 type Opening<T> = Pin<Box<dyn Future<Output = Result<T, String>>>>;
@@ -255,11 +265,10 @@ enum LinkEvent {
 impl Task {
     async fn run(mut self) {
         let entry = Rc::clone(&self.entry);
-        let timer = sleep_until(Instant::now());
-        let mut timer = std::pin::pin!(timer);
         self.turn(Input::Tick);
         loop {
-            if !self.obey() {
+            self.obey();
+            if self.over {
                 return;
             }
             let now = clock::now();
@@ -268,13 +277,13 @@ impl Task {
             entry.shared.turned(now);
             entry.shared.publish(snapshot);
             let wait = self.session.deadline(now) - now;
-            timer
-                .as_mut()
-                .reset(Instant::now() + Duration::from_millis(wait));
+            // A new timer each time: one that is set anew leaves its old entry in the runtime's
+            // wheel, and the thread wakes up for that one as well.
+            let due = sleep_until(Instant::now() + Duration::from_millis(wait));
             tokio::select! {
                 () = entry.wake.notified() => self.told(),
                 (conn, event) = next_event(&mut self.links) => self.happened(conn, event),
-                () = &mut timer => self.turn(Input::Tick),
+                () = due => self.turn(Input::Tick),
             }
         }
     }
@@ -348,7 +357,8 @@ impl Task {
                     self.turn(Input::Frame(conn, bytes));
                 }
             }
-            if !self.obey() {
+            self.obey();
+            if self.over {
                 return;
             }
         }
@@ -364,8 +374,8 @@ impl Task {
         self.links.push((conn, link));
     }
 
-    /// Does what the session says. Returns whether it goes on.
-    fn obey(&mut self) -> bool {
+    /// Does what the session says.
+    fn obey(&mut self) {
         while let Some(command) = self.session.poll() {
             match command {
                 Command::Connect { conn, address } => self.connect(conn, address),
@@ -381,10 +391,9 @@ impl Task {
                 Command::Abort(conn) => self.links.retain(|(other, _)| *other != conn),
                 Command::Claim(identity) => self.claim(identity),
                 Command::Tell(event) => self.entry.shared.tell(event),
-                Command::End => return self.entry.owned.get(),
+                Command::End => self.over = !self.entry.owned.get(),
             }
         }
-        true
     }
 
     fn connect(&mut self, conn: Conn, address: Option<SocketAddr>) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, Question, TYPE};
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, TYPE};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -73,6 +73,10 @@ fn addresses(packet: &[u8], name: &str) -> Vec<IpAddr> {
     let Ok(packet) = Packet::parse(packet) else {
         return Vec::new();
     };
+    // A question may carry the answers its sender knows already, as stale as they may be.
+    if !packet.has_flags(PacketFlag::RESPONSE) {
+        return Vec::new();
+    }
     let mut addresses: Vec<IpAddr> = packet
         .answers
         .iter()

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::net::unix::pipe;
 
+use crate::dialect::Identity;
 use crate::session::{Config, Snapshot, Wish};
 use shared::Shared;
 
@@ -36,11 +37,14 @@ const RESOLVER_THREADS: usize = 2;
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
     hub: None,
     devices: BTreeMap::new(),
+    pinned: BTreeMap::new(),
 });
 
 struct Registry {
     hub: Option<Arc<Hub>>,
     devices: BTreeMap<String, Arc<Shared>>,
+    /// Who was found where, for the life of the process: sessions end, and printers come again.
+    pinned: BTreeMap<String, Identity>,
 }
 
 /// The way to the driver's thread.

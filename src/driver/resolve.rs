@@ -23,6 +23,15 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
+    /// A name server that never answers.
+    #[cfg(test)]
+    pub(super) fn silent() -> Self {
+        let lookup = std::future::pending().boxed_local().shared();
+        Self {
+            lookup: Some(lookup),
+        }
+    }
+
     /// The addresses of `host`. What was asked before is waited for rather than asked again.
     pub(super) fn lookup(&mut self, host: &str) -> Lookup {
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {

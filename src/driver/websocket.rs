@@ -25,6 +25,8 @@ use super::resolve::Resolver;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an address may keep silent before the next one is tried as well.
 const STAGGER: Duration = Duration::from_millis(250);
+/// How long to wait before the same address is tried again while its name is being asked for.
+const AGAIN: Duration = Duration::from_millis(250);
 /// The library's default is ten times what a device ever sends, for each of a thousand devices.
 const BUFFER: usize = 4 * 1024;
 
@@ -64,7 +66,14 @@ pub(super) async fn reach(
             }
             Some(result) = attempts.next(), if !attempts.is_empty() => match result {
                 Ok(stream) => return Ok(stream),
-                Err(text) => error = Some(text),
+                Err(text) => {
+                    error = Some(text);
+                    // A device that restarts does not answer to its own name either: it is met
+                    // where it was as soon as it is back, however long the question takes.
+                    if let (true, true, Some(address)) = (asking, attempts.is_empty(), known) {
+                        attempts.push(open(address, AGAIN));
+                    }
+                }
             },
             else => return Err(error.unwrap_or_else(|| "no address".to_owned())),
         }
@@ -246,5 +255,47 @@ impl Write for NonBlocking {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn r4_a_device_that_restarts_is_met_where_it_was_while_its_name_is_still_asked_for() {
+        let listener = TcpListener::bind((Ipv4Addr::new(127, 2, 0, 1), 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let reaching = reach(
+            Resolver::silent(),
+            "silent".into(),
+            address.port(),
+            Some(address),
+        );
+        let mut reaching = std::pin::pin!(reaching);
+        // It is refused, and goes on: the name may have another answer.
+        assert!(
+            timeout(Duration::from_millis(100), &mut reaching)
+                .await
+                .is_err()
+        );
+        let listener = TcpListener::bind(address).unwrap();
+        let stream = timeout(CONNECT, reaching).await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_tried_once_when_nothing_is_asked_for() {
+        let listener = TcpListener::bind((Ipv4Addr::new(127, 2, 0, 2), 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let host = address.ip().to_string();
+        let reaching = reach(Resolver::default(), host, address.port(), Some(address));
+        let error = timeout(CONNECT, reaching).await.unwrap().unwrap_err();
+        assert_eq!(error, "connection refused");
     }
 }

@@ -99,6 +99,8 @@ pub(crate) async fn keep(unit: Rc<Unit>, listener: TcpListener) {
                 },
             },
             Door::Closed => {
+                // Still there if the door was closed before this task had its first turn.
+                unit.set_listener(None);
                 drop(listener);
                 let reserved = again(|| bind(unit.address())).await;
                 while unit.door() == Door::Closed {

@@ -188,8 +188,7 @@ fn messages_that_are_not_json_objects_are_errors() {
         assert_eq!(
             error == DecodeError::NotAnObject,
             object,
-            "{:.40}: {error}",
-            bad
+            "{bad:.40}: {error}"
         );
     }
     assert!(

@@ -16,6 +16,7 @@ const READING: Millis = 500;
 const DRAIN: Millis = 1_000;
 
 /// One connection, as the network sees it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Wire {
     conn: Conn,
     opens_at: Millis,
