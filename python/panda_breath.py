@@ -25,6 +25,7 @@ HEATER_OPTIONS = (
 # A chamber warms slowly, and on_lost must act before verify_heater does.
 VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
 ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts at most about as much each second
+STUCK = "its background thread does not answer; if that lasts, restart the Klipper service"
 
 
 def load_native(config):
@@ -62,9 +63,9 @@ class Options:
             device_id = device_id.strip().lower()
             if not re.match(r"^[0-9a-f]{4}$", device_id):
                 self._fail("device_id", device_id, "it is the 4 digits shown when it connects")
-        self.stale_after = config.getfloat("stale_after", 7.0, minval=2.0)
-        self.lost_after = config.getfloat("lost_after", 120.0, above=self.stale_after)
-        self.pause_timeout = config.getfloat("pause_timeout", 120.0, minval=0.0)
+        self.stale_after = self._seconds("stale_after", 7.0, minval=2.0)
+        self.lost_after = self._seconds("lost_after", 120.0, above=self.stale_after)
+        self.pause_timeout = self._seconds("pause_timeout", 120.0, minval=0.0)
         self.on_lost = self._choice("on_lost", ("pause", "shutdown", "warn"))
         self.max_target = config.getint("max_target", 60, minval=1, maxval=80)
         self.native = {
@@ -74,7 +75,7 @@ class Options:
             "max_target": self.max_target,
             "stale_after": self.stale_after,
             "lost_after": self.lost_after,
-            "lease": config.getfloat("lease", 10.0, minval=3.0, maxval=60.0),
+            "lease": self._seconds("lease", 10.0, minval=3.0, maxval=60.0),
             "on_external_off": self._choice("on_external_off", ("accept", "reassert")),
             "on_external_on": self._choice("on_external_on", ("off", "allow")),
         }
@@ -89,6 +90,12 @@ class Options:
         value = self.config.get(option, choices[0]).strip()
         if value not in choices:
             self._fail(option, value, "choose one of: " + ", ".join(choices))
+        return value
+
+    def _seconds(self, option, default, maxval=86400.0, **limits):
+        value = self.config.getfloat(option, default, maxval=maxval, **limits)
+        if value != value:  # nan is neither too small nor too large
+            self._fail(option, value, "give a number of seconds")
         return value
 
     def _host(self):
@@ -177,7 +184,7 @@ class PandaBreath:
         self.device = self.state = None
         self.armed = False
         self.readings = self.ack = self.obeyed = self.failures = 0
-        self.was_stuck = False
+        self.is_broken = self.was_stuck = False
         self.pause_deadline = None
         heaters = self.printer.load_object(config, "heaters")
         heaters.add_sensor_factory(self.name, self._make_sensor)
@@ -257,9 +264,9 @@ class PandaBreath:
             parsed.add_section(verify)
         max_error = ERROR_PER_LOST_SECOND * self.options.lost_after
         self._set_defaults(parsed, verify, dict(VERIFY, max_error="%g" % (max_error,)))
+        self._show_section(parsed, section)
         if mine:
             self.printer.load_object(config, section)
-            self._show_section(parsed, section)
 
     def _find_heater(self, config):
         """The user's own section for this heater, whatever its name."""
@@ -283,10 +290,10 @@ class PandaBreath:
 
     def _show_section(self, parsed, section):
         # KlipperScreen lists the heaters of the raw configuration, which mainline has built before
-        # this section existed.
+        # this section was completed.
         raw = getattr(self.printer.lookup_object("configfile"), "status_raw_config", None)
-        if isinstance(raw, dict) and section not in raw:
-            raw[section] = dict(parsed.items(section))
+        if isinstance(raw, dict):
+            raw.setdefault(section, {}).update(parsed.items(section))
 
     # Events
 
@@ -308,9 +315,12 @@ class PandaBreath:
         self.control = self.heater.control
         self.set_temp, self.heater.set_temp = self.heater.set_temp, self._set_temp
         self.heater_status, self.heater.get_status = self.heater.get_status, self._heater_status
-        self.device = self.native.Device(name=self.name, **self.options.native)
+        try:
+            self.device = self.native.Device(name=self.name, **self.options.native)
+            self.state = self.device.drain(0.0, False, 0)
+        except BaseException as e:
+            raise self.printer.config_error("[%s] cannot be started: %s" % (self.name, e)) from e
         # Whatever was dropped before this printer existed is not this printer's to report.
-        self.state = self.device.drain(0.0, False, 0)
         self.ack = self.obeyed = self.state.forced_offs
         self.failures = self.state.failures
         self.readings = self.state.reading_number
@@ -343,7 +353,23 @@ class PandaBreath:
     def _handle_disconnect(self):
         self.armed = False
         if self.device is not None:
-            self.device.close()
+            self._call("close")
+
+    def _call(self, method, *args):
+        """Calls the driver. A bug in there ends nothing but its usefulness (rule R7)."""
+        try:
+            return getattr(self.device, method)(*args)
+        except BaseException:  # a Rust panic is no Exception
+            if not self.is_broken:
+                logging.exception("%s: %s failed", self.name, method)
+            self.is_broken = True
+            return None
+
+    def _drain(self):
+        self.state = self._call("drain", *self._wish()) or self.state
+
+    def _is_stuck(self):
+        return self._call("is_stuck") or self.is_broken
 
     # Klipper's wish
 
@@ -357,7 +383,7 @@ class PandaBreath:
 
     def _check_target(self, degrees):
         error = self.printer.command_error
-        if degrees > self.options.max_target:
+        if not degrees <= self.options.max_target:  # nor anything that is no number
             raise error(
                 "Requested temperature (%.1f) is above the max_target of %d C of [%s]"
                 % (degrees, self.options.max_target, self.name)
@@ -367,11 +393,14 @@ class PandaBreath:
                 "%s regulates by itself and cannot be calibrated; there is no need to"
                 % (self.name,)
             )
-        self.state = state = self.device.drain(*self._wish())
+        self._drain()
+        if self._is_stuck():
+            raise error("%s: %s" % (self.name, STUCK))
+        state = self.state
         host = self.options.native["host"]
         if state.link == "error":
             raise error("%s: %s" % (self.name, state.last_error))
-        if state.reading_number == 0 or state.lost or self.device.is_stuck():
+        if state.reading_number == 0 or state.lost:
             why = state.last_error or "no reading yet"
             raise error("%s: %s cannot be reached: %s" % (self.name, host, why))
         if state.sensor_fault:
@@ -388,29 +417,31 @@ class PandaBreath:
 
     def _say_wish(self):
         if self.device is not None:
-            self.device.want(*self._wish())
+            self._call("want", *self._wish())
 
     # Once per second
 
     def _look(self, eventtime):
         # heater.target_temp is the truth: Klipper has ways to change it without set_temp.
-        self.state = state = self.device.drain(*self._wish())
-        if state.reading_number != self.readings:
-            self.readings = state.reading_number
-            read_time = self.mcu.estimated_print_time(eventtime - state.reading_age)
+        self._drain()
+        state = self.state
+        is_new, self.readings = state.reading_number != self.readings, state.reading_number
+        age = state.reading_age
+        if is_new and age is not None:  # a driver that began anew counts from 0
+            read_time = self.mcu.estimated_print_time(eventtime - age)
             for sensor in self.sensors:
                 sensor.feed(read_time, state.temperature)
-        for text in self.device.events():
+        for text in self._call("events") or ():
             self._say(text)
         if state.forced_offs != self.obeyed:
             self.obeyed = state.forced_offs
             failed = state.failures != self.failures
             self.failures = state.failures
             self._target_dropped(eventtime, state.forced_off, failed)
-        if self.device.is_stuck():
+        if self._is_stuck():
             if not self.was_stuck:
                 self.was_stuck = True
-                self._target_dropped(eventtime, "its background thread has stopped", True)
+                self._target_dropped(eventtime, STUCK, True)
         else:
             self.was_stuck = False
         if self.pause_deadline is not None and eventtime >= self.pause_deadline:
@@ -422,7 +453,7 @@ class PandaBreath:
         """The device is being turned off against Klipper's wish; Klipper follows."""
         target = self.heater.target_temp
         on_lost = self.options.on_lost
-        printing = failed and self._is_printing(eventtime)
+        printing = failed and self.armed and self._is_printing(eventtime)
         if printing and on_lost == "warn":
             # The target stays, without effect, so that verify_heater sees what is missing.
             self._say("%s. The heater is off; verify_heater will end the print" % (why,))
@@ -473,14 +504,17 @@ class PandaBreath:
     # What people see
 
     def _say(self, text):
-        self.gcode.respond_info("%s: %s" % (self.name, text))
+        # In a callback, because what Klipper does with a line may wait for another thread (R1).
+        line = "%s: %s" % (self.name, text)
+        self.reactor.register_callback(lambda eventtime: self.gcode.respond_info(line))
 
     def _warn(self, text):
         configfile = self.printer.lookup_object("configfile")
         warn = getattr(configfile, "runtime_warning", None)
         if warn is not None:
-            warn("%s: %s" % (self.name, text))
-        logging.warning("%s: %s", self.name, text)
+            warn("%s: %s" % (self.name, text))  # shows and logs it
+        else:
+            logging.warning("%s: %s", self.name, text)
 
     def _is_stale(self):
         age = None if self.state is None else self.state.reading_age

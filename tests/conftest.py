@@ -1,0 +1,134 @@
+"""What all tests share: the shim over klippy_stub, and no skips where Klipper is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# klippy_stub, however pytest was started.
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from fake_native import Driver  # noqa: E402
+
+from klippy_stub import Host, ManualClock  # noqa: E402
+
+BASE = """
+[mcu]
+serial: /dev/null
+[printer]
+kinematics: none
+max_velocity: 300
+max_accel: 3000
+"""
+
+SECTION = """
+[panda_breath]
+host: 192.168.1.50
+"""
+
+Make = Callable[..., Host]
+
+
+# A skip that nobody sees is a test that nobody has
+
+
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("KLIPPER_DIR"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped although KLIPPER_DIR is set: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    forbid_skip(report)
+    return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    line = "in_process: measures in the process of the tests, so not over the klippy of KLIPPER_DIR"
+    config.addinivalue_line("markers", line)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("KLIPPER_DIR"):
+        out = [item for item in items if item.get_closest_marker("in_process")]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    klipper_dir = os.environ.get("KLIPPER_DIR")
+    over = f"KLIPPER_DIR={klipper_dir}" if klipper_dir else "klippy_stub"
+    counts = {
+        outcome: len(terminalreporter.getreports(outcome))
+        for outcome in ("passed", "failed", "skipped", "error")
+    }
+    terminalreporter.write_line(
+        f"over {over}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+    )
+
+
+# The shim over the stub, with a scripted driver
+
+
+class Clock(ManualClock):
+    """Moves a little where so much happens at one moment that time would never go on.
+
+    idle_timeout asks to be called after a time that rounding makes 0; in klippy time goes on by
+    itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = self.now
+        self._calls = 0
+
+    def monotonic(self) -> float:
+        """Return the time the clock was last moved to."""
+        self._calls = self._calls + 1 if self.now == self._last else 0
+        if self._calls > 10_000:
+            self.now += 1e-6
+        self._last = self.now
+        return self.now
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """The scripted driver, in the place of the wheel's."""
+    driver = Driver()
+    monkeypatch.setitem(sys.modules, "panda_breath_native", driver.module())
+    return driver
+
+
+@pytest.fixture
+def make(driver: Driver, tmp_path: Path) -> Iterator[Make]:
+    """Builds printers on a clock that is cranked by hand, and starts them."""
+    hosts: list[Host] = []
+
+    def build(config: str = SECTION, **kwargs: Any) -> Host:
+        kwargs.setdefault("clock", Clock())
+        host = Host.from_text(BASE + config, tmp_path, **kwargs)
+        hosts.append(host)
+        driver.clock = host.clock.monotonic
+        host.start()
+        return host
+
+    yield build
+    for host in hosts:
+        host.close()

@@ -1,0 +1,204 @@
+"""A scripted panda_breath_native: what the driver would say is written down by the test.
+
+Small real classes with the names and signatures of `_core.pyi` (test_shim_fake.py compares them),
+on the clock of the printer under test. As strict as the real thing about types, and a `Session`
+outlives the printer as it does there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from dataclasses import dataclass, field
+from typing import Any, Callable, ClassVar
+
+INTERFACE = 1
+VERSION = "0.1.0"
+
+
+@dataclass
+class State:
+    """What is known about a device. `clock` and `read_at` make the reading's age."""
+
+    link: str = "connected"
+    reading_number: int = 0
+    temperature: float | None = None
+    lost: bool = False
+    device_on: bool | None = None
+    device_target: int | None = None
+    mode: str | None = None
+    drying: bool | None = None
+    remaining_seconds: float | None = None
+    firmware_version: str | None = None
+    device_id: str | None = None
+    fault: str | None = None
+    sensor_fault: bool = False
+    external_off: bool = False
+    forced_offs: int = 0
+    failures: int = 0
+    forced_off: str | None = None
+    reconnects: int = 0
+    ignored: int = 0
+    off_known: bool = False
+    last_error: str | None = None
+    clock: Callable[[], float] = field(default=lambda: 0.0, repr=False)
+    read_at: float | None = None
+
+    @property
+    def reading_age(self) -> float | None:
+        """Grows after the drain too, as in the wheel."""
+        return None if self.read_at is None else self.clock() - self.read_at
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One call of `want` or `drain`."""
+
+    call: str
+    target: float
+    armed: bool
+    ack: int
+    at: float
+
+
+class Session:
+    """The driver's side of one device: the test's hand moves it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.state = State(clock=clock)
+        self.lines: list[str] = []
+        self.stuck = False
+        self.wishes: list[Wish] = []
+        # Raised by every method that the shim calls: a bug in the compiled code.
+        self.bug: BaseException | None = None
+        # Called before each drain is answered.
+        self.before_drain: Callable[[], None] = lambda: None
+
+    def read(self, temperature: float, age: float = 0.0) -> None:
+        """A live reading arrives, or arrived a while ago."""
+        self.state.temperature = temperature
+        self.state.read_at = self.clock() - age
+        self.state.reading_number += 1
+        self.state.lost = False
+
+    def force_off(self, why: str, failure: bool = True) -> None:
+        """Drops Klipper's target: by itself, or for somebody who chose to."""
+        self.state.forced_offs += 1
+        self.state.failures += failure
+        self.state.forced_off = why
+        self.state.external_off = not failure
+
+    def lose(self, why: str = "no reading from 192.168.1.50 for 120 s") -> None:
+        """Nothing was heard for `lost_after`."""
+        self.state.lost = True
+        self.state.link = "reconnecting"
+        self.force_off(why)
+
+    @property
+    def wish(self) -> Wish:
+        """What the driver was told last."""
+        return self.wishes[-1]
+
+    @property
+    def heat(self) -> float:
+        """What the real session would let the device heat to, by rule R3; 0 is off."""
+        wish = self.wish
+        heats = wish.armed and wish.target > 0.0 and wish.ack == self.state.forced_offs
+        return wish.target if heats else 0.0
+
+    def wants(self) -> list[Wish]:
+        """What was said outside of the regular looks."""
+        return [wish for wish in self.wishes if wish.call == "want"]
+
+    def take(self, call: str, target: float, armed: bool, ack: int) -> None:
+        """Notes a wish; PyO3 would refuse other types too."""
+        if self.bug is not None:
+            raise self.bug
+        if type(target) not in (float, int) or type(armed) is not bool or type(ack) is not int:
+            raise TypeError(f"{call}({target!r}, {armed!r}, {ack!r})")
+        self.wishes.append(Wish(call, target, armed, ack, self.clock()))
+
+
+class Driver:
+    """What all devices of the process have in common; a RESTART leaves it alone."""
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.sessions: dict[str, Session] = {}
+        self.opened: list[Device] = []
+        self.opening: Callable[[Session], None] = lambda session: None
+
+    def session(self, address: str = "192.168.1.50:80") -> Session:
+        """The session of the device at this address, which exists before the first printer."""
+        if address not in self.sessions:
+            self.sessions[address] = Session(lambda: self.clock())
+        return self.sessions[address]
+
+    def module(self, interface: int = INTERFACE, version: str = VERSION) -> types.ModuleType:
+        """What `import panda_breath_native` gives."""
+        module = types.ModuleType("panda_breath_native", "scripted by a test")
+        device = type("Device", (Device,), {"driver": self})
+        contents = {"INTERFACE": interface, "__version__": version, "Device": device}
+        vars(module).update(contents, State=State, main=main)
+        return module
+
+
+class Device:
+    """The handle that the shim holds."""
+
+    driver: ClassVar[Driver]
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        device_id: str | None,
+        max_target: int,
+        stale_after: float,
+        lost_after: float,
+        lease: float,
+        on_external_off: str,
+        on_external_on: str,
+    ) -> None:
+        self.options: dict[str, Any] = {
+            key: value for key, value in locals().items() if key != "self"
+        }
+        self.session = self.driver.session(f"{host}:{port}")
+        self.closed = 0
+        self.driver.opened.append(self)
+        self.driver.opening(self.session)
+
+    def want(self, target: float, armed: bool, ack: int) -> None:
+        """Says what Klipper wants."""
+        self.session.take("want", target, armed, ack)
+
+    def drain(self, target: float, armed: bool, ack: int) -> State:
+        """The same, and what is known."""
+        self.session.before_drain()
+        self.session.take("drain", target, armed, ack)
+        return dataclasses.replace(self.session.state)
+
+    def events(self) -> list[str]:
+        """The lines since the last call."""
+        if self.session.bug is not None:
+            raise self.session.bug
+        lines, self.session.lines = self.session.lines, []
+        return lines
+
+    def is_stuck(self) -> bool:
+        """Whether the driver has stopped."""
+        return self.session.stuck
+
+    def close(self) -> None:
+        """Lets go."""
+        if self.session.bug is not None:
+            raise self.session.bug
+        self.closed += 1
+
+
+def main() -> int:
+    """Not used by the shim."""
+    raise NotImplementedError
