@@ -1,0 +1,76 @@
+# make setup   a Python environment in .venv with the wheel, built in release mode
+# make demo    heat a simulated chamber to 45 C, lose the link on the way, turn off; judge the log
+#              FAULT=mute|hang|fault  something breaks; the demo must fail
+#              DIALECT=stock          how the simulated device speaks
+# make test    everything that must hold; a table at the end
+# make bench   measure
+#
+# With KLIPPER_DIR=CHECKOUT KLIPPY_PYTHON=INTERPRETER the demo runs, and the tests run once more,
+# inside that Klipper or Kalico; the wheel is installed into that interpreter's environment.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WHEELS := target/wheels
+DIALECT ?= stock
+
+# rustup's place, for a shell that was open before rustup ran.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export KLIPPER_DIR KLIPPY_PYTHON DIALECT FAULT
+
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
+	$(shell find src -name '*.rs') \
+	$(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+
+.PHONY: setup demo test lint format bench clean klippy-python
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.wheel
+
+$(VENV)/.tools: pyproject.toml .ci/need
+	@.ci/need "$(PYTHON)"
+	@# One whose interpreter is gone, or that was moved, is of no use.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || rm -rf $(VENV)
+	test -d $(VENV) || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --upgrade --group dev
+	@touch $@
+
+$(WHEELS)/.built: $(VENV)/.tools $(SOURCES)
+	@.ci/need "$(PYTHON)"
+	@mkdir -p $(WHEELS)
+	@rm -f $(WHEELS)/*.whl
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python -o $(WHEELS)
+	@touch $@
+
+# Not editable: what is tested is what a user gets.
+$(VENV)/.wheel: $(WHEELS)/.built
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+	@touch $@
+
+klippy-python: setup # the wheel in the environment of a real klippy
+ifneq ($(KLIPPY_PYTHON),)
+	"$(patsubst ~/%,$(HOME)/%,$(KLIPPY_PYTHON))" -m pip install --quiet --disable-pip-version-check \
+		--force-reinstall --no-deps $(WHEELS)/*.whl
+endif
+
+demo: setup klippy-python
+	@$(BIN)/python demo/demo.py
+
+test: setup klippy-python
+	@$(BIN)/python .ci/check.py
+
+lint: setup
+	@$(BIN)/python .ci/check.py --only lint
+
+format: $(VENV)/.tools
+	cargo fmt
+	$(BIN)/ruff check --quiet --fix
+	$(BIN)/ruff format
+
+bench: setup klippy-python
+	@$(BIN)/python benches/run.py
+
+clean:
+	rm -rf target $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
