@@ -255,10 +255,9 @@ class PandaBreath:
             self._set_defaults(parsed, section, DEFAULTS)
             pin = {"sensor_type": self.name, "heater_pin": self.name + ":pwm"}
             self._set_defaults(parsed, section, pin)
-        if parsed.has_option(section, "control"):
-            # Klipper objects to a max_delta that its control does not read.
-            if parsed.get(section, "control").strip() == "watermark":
-                self._set_defaults(parsed, section, {"max_delta": MAX_DELTA})
+        # Klipper objects to a max_delta that its control does not read.
+        if parsed.get(section, "control", fallback="").strip() == "watermark":
+            self._set_defaults(parsed, section, {"max_delta": MAX_DELTA})
         verify = "verify_heater " + short_name
         if not parsed.has_section(verify):
             parsed.add_section(verify)
@@ -329,7 +328,9 @@ class PandaBreath:
     def _warn_at_start(self):
         short_name = self.heater.name.split()[-1]
         if self.options.on_lost == "pause" and not self._pause_resume():
-            self._warn("on_lost: pause needs a [pause_resume] section; without one Klipper shuts down")
+            self._warn(
+                "on_lost: pause needs a [pause_resume] section; without one Klipper shuts down"
+            )
         check = self.printer.lookup_object("verify_heater " + short_name, None)
         least = ERROR_PER_LOST_SECOND * self.options.lost_after
         if check is not None and check.max_error < least:
@@ -551,8 +552,8 @@ class PandaBreath:
 
 
 STATE_FIELDS = (
-    "device_id, device_on, device_target, drying, external_off, firmware_version, last_error, link, "
-    "mode, reading_age, reconnects, remaining_seconds"
+    "device_id, device_on, device_target, drying, external_off, firmware_version, last_error, "
+    "link, mode, reading_age, reconnects, remaining_seconds"
 ).split(", ")
 
 

@@ -4,7 +4,9 @@ No method here waits for anything: not for the network, not for a lock, not for 
 are seconds, temperatures C. ``None`` means that it is not known.
 """
 
-from typing import Optional, final
+from typing import final
+
+__all__ = ["INTERFACE", "Device", "State", "__version__", "main"]
 
 INTERFACE: int
 """Changes when the Klipper module and the wheel would no longer understand each other."""
@@ -21,7 +23,7 @@ class Device:
         name: str,
         host: str,
         port: int,
-        device_id: Optional[str],
+        device_id: str | None,
         max_target: int,
         stale_after: float,
         lost_after: float,
@@ -62,32 +64,32 @@ class State:
     def reading_number(self) -> int:
         """Counts live readings; 0 before the first."""
     @property
-    def temperature(self) -> Optional[float]:
+    def temperature(self) -> float | None:
         """The newest live reading."""
     @property
-    def reading_age(self) -> Optional[float]:
+    def reading_age(self) -> float | None:
         """How old that reading is now."""
     @property
     def lost(self) -> bool:
         """No live reading for ``lost_after``."""
     @property
-    def device_on(self) -> Optional[bool]: ...
+    def device_on(self) -> bool | None: ...
     @property
-    def device_target(self) -> Optional[int]: ...
+    def device_target(self) -> int | None: ...
     @property
-    def mode(self) -> Optional[str]:
+    def mode(self) -> str | None:
         """auto, on or drying."""
     @property
-    def drying(self) -> Optional[bool]: ...
+    def drying(self) -> bool | None: ...
     @property
-    def remaining_seconds(self) -> Optional[float]: ...
+    def remaining_seconds(self) -> float | None: ...
     @property
-    def firmware_version(self) -> Optional[str]: ...
+    def firmware_version(self) -> str | None: ...
     @property
-    def device_id(self) -> Optional[str]:
+    def device_id(self) -> str | None:
         """The last 4 digits of the device's identity."""
     @property
-    def fault(self) -> Optional[str]:
+    def fault(self) -> str | None:
         """What is wrong with the device, in words."""
     @property
     def sensor_fault(self) -> bool:
@@ -101,7 +103,7 @@ class State:
     def failures(self) -> int:
         """How many of these nobody chose, so that ``on_lost`` applies."""
     @property
-    def forced_off(self) -> Optional[str]:
+    def forced_off(self) -> str | None:
         """Why the last one was, in words."""
     @property
     def reconnects(self) -> int: ...
@@ -112,7 +114,7 @@ class State:
     def off_known(self) -> bool:
         """The device has confirmed that it is off."""
     @property
-    def last_error(self) -> Optional[str]: ...
+    def last_error(self) -> str | None: ...
 
 def main() -> int:
     """The ``panda-breath`` command: reads ``sys.argv``, returns the exit status."""
