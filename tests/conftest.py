@@ -87,27 +87,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 # The shim over the stub, with a scripted driver
 
 
-class Clock(ManualClock):
-    """Moves a little where so much happens at one moment that time would never go on.
-
-    idle_timeout asks to be called after a time that rounding makes 0; in klippy time goes on by
-    itself.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = self.now
-        self._calls = 0
-
-    def monotonic(self) -> float:
-        """Return the time the clock was last moved to."""
-        self._calls = self._calls + 1 if self.now == self._last else 0
-        if self._calls > 10_000:
-            self.now += 1e-6
-        self._last = self.now
-        return self.now
-
-
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     """The scripted driver, in the place of the wheel's."""
@@ -122,7 +101,7 @@ def make(driver: Driver, tmp_path: Path) -> Iterator[Make]:
     hosts: list[Host] = []
 
     def build(config: str = SECTION, **kwargs: Any) -> Host:
-        kwargs.setdefault("clock", Clock())
+        kwargs.setdefault("clock", ManualClock())
         host = Host.from_text(BASE + config, tmp_path, **kwargs)
         hosts.append(host)
         driver.clock = host.clock.monotonic

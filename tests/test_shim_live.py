@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import Clock
 from printers import GcodeError, Printer, PrinterGoneError, printer_from_environment
 from simulator import Simulator, wait_for
 
-from klippy_stub import Host, RealClock, loader
+from klippy_stub import Host, ManualClock, RealClock, loader
 
 HEATER = "heater_generic panda_breath"
 OFF = {"work_on": False}
@@ -562,7 +561,7 @@ def test_r12_a_thousand_restarts_while_heating_leave_nothing(
 
     before: dict[str, Any] = {}
     memory = 0
-    with Host.from_text(config, tmp_path, clock=Clock(), restart_delay=0.0) as host:
+    with Host.from_text(config, tmp_path, clock=ManualClock(), restart_delay=0.0) as host:
         host.start()
         for restart in range(RESTARTS):
             assert host.state == "ready", host.message

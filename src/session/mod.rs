@@ -166,6 +166,7 @@ pub struct Session {
 
     // How often.
     heat_budget: Budget,
+    repeat_budget: Budget,
     correction_budget: Budget,
     reassert_budget: Budget,
     line_budget: Budget,
@@ -212,6 +213,7 @@ impl Session {
             // The device saves each to flash. Waiting for a report keeps them to two per second;
             // this bounds them for a device that reports much more often than it should.
             heat_budget: Budget::new(10, 100),
+            repeat_budget: Budget::new(4, 1_000),
             correction_budget: Budget::new(3, 200_000),
             reassert_budget: Budget::new(3, 200_000),
             line_budget: Budget::new(20, 30_000),

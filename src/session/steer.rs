@@ -75,18 +75,29 @@ impl Session {
         }
     }
 
-    /// Off never waits, except for an off that is on its way already.
+    /// Off never waits. Only an off after an off, because the device says that it is on all the
+    /// same, is bounded: each is a flash save, and the device may say so ten thousand times.
     fn send_off(&mut self, now: Millis, conn: Conn) {
+        if self.off_ready_at(now) > now {
+            return;
+        }
         let Some(main) = self.main.as_mut() else {
             return;
         };
-        if main.off_at.is_some_and(|at| now < at + CROSSING) {
-            return;
+        if main.off_at.is_some() {
+            self.repeat_budget.take(now);
         }
         main.off_at = Some(now);
-        self.commands
-            .push_back(Command::Send(conn, main.stock.encode(Setting::Off)));
+        let text = main.stock.encode(Setting::Off);
+        self.commands.push_back(Command::Send(conn, text));
         self.device.assume(Setting::Off);
+    }
+
+    fn off_ready_at(&mut self, now: Millis) -> Millis {
+        match self.main.as_ref().and_then(|main| main.off_at) {
+            Some(_) => self.repeat_budget.ready_at(now),
+            None => now,
+        }
     }
 
     /// When heat may be written; `None` while it waits for something that is not time.
@@ -125,6 +136,7 @@ impl Session {
             return;
         };
         main.heat_at = Some(now);
+        main.off_at = None; // what was said before says nothing about the next off
         main.unanswered = true;
         let setting = Setting::Heat(target);
         self.commands
@@ -175,18 +187,16 @@ impl Session {
 
     /// When something that had to wait may go on, or a look is due.
     pub(super) fn steer_deadline(&mut self, now: Millis) -> Option<Millis> {
-        let main = self
-            .main
+        self.main
             .as_ref()
             .filter(|main| main.phase == Phase::Live)?;
-        let off_under_way = main.off_at.map(|at| at + CROSSING);
         let look = if self.probe.is_none() {
             self.look_due()
         } else {
             None
         };
         let send = match self.want() {
-            Want::Off if !self.device.is(Setting::Off) => off_under_way,
+            Want::Off if !self.device.is(Setting::Off) => Some(self.off_ready_at(now)),
             Want::Heat(c) if !self.device.is(Setting::Heat(c)) => self.heat_ready_at(now, c),
             Want::Heat(_) | Want::Off | Want::LeaveOn => None,
         };

@@ -40,6 +40,22 @@ fn a_change_is_one_frame_and_the_same_state_is_not_written_twice() {
 }
 
 #[test]
+fn r2_off_never_waits_not_even_right_after_another_off() {
+    let mut world = World::connected();
+    for target in [45.0, 0.0, 50.0, 0.0] {
+        world.set_target(target);
+        world.run(300);
+    }
+    world.run(500);
+    assert_eq!(world.texts().last(), Some(&OFF));
+    let (heat_at, off_at) = (
+        world.sent[world.sent.len() - 2].0,
+        world.sent.last().unwrap().0,
+    );
+    assert!(off_at - heat_at <= 300, "{:?}", world.sent);
+}
+
+#[test]
 fn r3_no_heat_before_ready_in_shutdown_or_after_it() {
     let mut world = World::connected();
     world.klipper.armed = false;
@@ -462,6 +478,24 @@ fn r6_a_device_that_floods_reports_is_not_written_to_as_often() {
         world.run(5);
     }
     assert!(world.sent.len() <= 10 + 300 + 1, "{}", world.sent.len());
+}
+
+#[test]
+fn r6_a_device_that_insists_on_being_on_is_told_off_at_once_but_not_without_end() {
+    let mut world = World::connected();
+    for _ in 0..60_000 {
+        world.broadcast(r#"{"settings":{"work_on":1}}"#);
+        world.run(1);
+        if world.sent.is_empty() {
+            assert!(world.now < 20_000, "at once");
+        }
+    }
+    assert!(
+        world.sent.len() >= 50 && world.sent.len() <= 66,
+        "{}",
+        world.sent.len()
+    );
+    assert!(world.lines.len() <= 25, "{}", world.lines.len());
 }
 
 #[test]

@@ -29,6 +29,7 @@ struct Wire {
     to_session: VecDeque<(Millis, String)>,
     /// Heat was sent and no report has been delivered since (rule R4).
     heat_unanswered: bool,
+    last_word_is_heat: bool,
     first_frame: bool,
 }
 
@@ -181,6 +182,7 @@ impl World {
         if self.klipper.said != Some(wish) {
             self.klipper.said = Some(wish);
             self.tell(Input::Wish(wish));
+            self.check_off(&wish);
         }
     }
 
@@ -416,6 +418,7 @@ impl World {
                     to_device: VecDeque::new(),
                     to_session: VecDeque::new(),
                     heat_unanswered: false,
+                    last_word_is_heat: false,
                     first_frame: true,
                 });
             }
@@ -462,7 +465,19 @@ impl World {
             "R4: two heat commands unanswered"
         );
         wire.heat_unanswered |= heat;
+        wire.last_word_is_heat = heat;
         wire.to_device.push_back((at, text));
+    }
+
+    /// Rule R2: off leaves in the same turn if heat was the last word on a live connection.
+    fn check_off(&self, wish: &Wish) {
+        let snapshot = self.snapshot();
+        let reachable = snapshot.link == Link::Connected && !self.ended;
+        if wish.target > 0.0 || !reachable || snapshot.device_on != Some(true) {
+            return;
+        }
+        let alive = |wire: &&Wire| wire.open && !wire.aborted && wire.last_word_is_heat;
+        assert!(!self.wires.iter().any(|wire| alive(&wire)), "R2: off waits");
     }
 
     /// Rule R3, said a second time.
