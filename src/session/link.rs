@@ -302,9 +302,11 @@ impl Session {
         let device = self
             .pinned
             .map_or_else(String::new, |id| format!(", device {}", id.last4()));
-        let at = self
-            .address
-            .map_or_else(String::new, |address| format!(" at {}", address.ip()));
+        let ip = self.address.map(|address| address.ip().to_string());
+        let at = match ip {
+            Some(ip) if ip != self.config.host => format!(" at {ip}"),
+            _ => String::new(),
+        };
         let firmware = report
             .firmware
             .as_ref()
