@@ -306,7 +306,7 @@ impl Task {
                 TaskOrder::End => self.session.end(clock::now()),
             }
         }
-        match self.entry.shared.take_wish() {
+        match self.entry.shared.take_wish(self.entry.handle.get()) {
             Some(wish) => self.turn(Input::Wish(wish)),
             None => self.turn(Input::Tick),
         }
@@ -497,6 +497,36 @@ mod tests {
                 }
                 assert_eq!(devices.is_empty(), failures > MOST_PANICS);
             }
+        });
+    }
+
+    #[test]
+    fn r3_a_wish_of_the_next_printer_waits_for_its_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let mut devices = Devices::default();
+            let shared = Arc::new(Shared::new());
+            let config = Config {
+                host: "127.0.0.1".into(),
+                port: 1,
+                ..Config::default()
+            };
+            let key = "stock 127.0.0.1:1".to_owned();
+            devices.open(key.clone(), 1, config, Arc::clone(&shared));
+            tokio::task::yield_now().await;
+
+            devices.obey(Order::Close { key, number: 1 });
+            let wish = crate::session::Wish {
+                target: 50.0,
+                armed: true,
+                ack: 0,
+            };
+            shared.want(2, wish); // and the order of its printer comes after this turn
+            tokio::task::yield_now().await;
+            assert_eq!(shared.take_wish(2), Some(wish));
         });
     }
 }

@@ -106,7 +106,7 @@ impl Handle {
         let shared = Arc::clone(shared);
         let number = shared.handle.fetch_add(1, Ordering::AcqRel) + 1;
         shared.renew();
-        shared.want(Wish::default()); // whatever the printer before wanted last
+        shared.want(number, Wish::default()); // whatever the printer before wanted last
         let order = Order::Open {
             key: key.clone(),
             number,
@@ -137,7 +137,7 @@ impl Handle {
         }
         *last = Some(wish);
         drop(last);
-        self.shared.want(wish);
+        self.shared.want(self.number, wish);
         self.hub.wake();
     }
 
@@ -150,9 +150,13 @@ impl Handle {
         self.shared.fetch()
     }
 
-    /// The lines for people since the last call.
+    /// The lines for people since the last call; those to come are the next printer's.
     pub fn events(&self) -> Vec<String> {
-        self.shared.events()
+        if self.is_current() {
+            self.shared.events()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Whether the driver has stopped turning (rule R7).
@@ -168,7 +172,7 @@ impl Handle {
     /// Lets go of the device: it is turned off, and forgotten once that is confirmed.
     pub fn close(&self) {
         if self.is_current() {
-            self.shared.want(Wish::default()); // the last wish may not have been fetched yet
+            self.shared.want(self.number, Wish::default()); // the last wish may not have been fetched yet
             self.hub.inbox.push(Order::Close {
                 key: self.key.clone(),
                 number: self.number,

@@ -19,7 +19,7 @@ const STUCK: Millis = 5_000;
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Slots for the latest value: pushing replaces what was not fetched.
-    wish: ArrayQueue<Wish>,
+    wish: ArrayQueue<(u64, Wish)>,
     snapshot: ArrayQueue<Snapshot>,
     events: ArrayQueue<Event>,
     events_lost: AtomicU64,
@@ -51,8 +51,9 @@ impl Shared {
 
     // The reactor's side.
 
-    pub(super) fn want(&self, wish: Wish) {
-        self.wish.force_push(wish);
+    /// What the printer of this handle wants.
+    pub(super) fn want(&self, handle: u64, wish: Wish) {
+        self.wish.force_push((handle, wish));
         self.changed.store(true, Ordering::Release);
     }
 
@@ -86,8 +87,14 @@ impl Shared {
 
     // The driver's side.
 
-    pub(super) fn take_wish(&self) -> Option<Wish> {
-        self.wish.pop()
+    /// What the printer of this handle wants. The wish of a later one stays: it counts only once
+    /// its order has been read, and that order starts with off.
+    pub(super) fn take_wish(&self, handle: u64) -> Option<Wish> {
+        let (by, wish) = self.wish.pop()?;
+        if by > handle {
+            let _ = self.wish.push((by, wish)); // unless there is a newer one by now
+        }
+        (by == handle).then_some(wish)
     }
 
     pub(super) fn renewed_at(&self) -> Millis {
