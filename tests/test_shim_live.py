@@ -13,6 +13,8 @@ import json
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -636,15 +638,20 @@ CALLS = (
 )
 
 
-@pytest.fixture
-def switches(monkeypatch: pytest.MonkeyPatch) -> Switches:
+def watched(replace: Callable[[Any, str, Any], None]) -> Switches:
     """Counts in every call that the shim gets from klippy."""
     switches = Switches()
     loader.set_path()
     shim = importlib.import_module("extras.panda_breath").PandaBreath
     for name in CALLS:
-        monkeypatch.setattr(shim, name, switches.counted(name, getattr(shim, name)))
+        replace(shim, name, switches.counted(name, getattr(shim, name)))
     return switches
+
+
+@pytest.fixture
+def switches(monkeypatch: pytest.MonkeyPatch) -> Switches:
+    """The same, until the test ends."""
+    return watched(monkeypatch.setattr)
 
 
 @pytest.mark.in_process
@@ -677,6 +684,11 @@ def exercise(host: Host, looks: int) -> None:
         host.run_until(lambda: False, 0.003)
 
 
+PRINTER = (
+    "[mcu]\nserial: /dev/null\n[printer]\nkinematics: none\nmax_velocity: 300\n"
+    "max_accel: 3000\n[pause_resume]\n"
+)
+
 # A name that was there cannot be made to go away.
 WHILE_HEATING = [None, *filter(None, FAULTS.values())]
 
@@ -696,11 +708,8 @@ def test_r1_no_call_of_the_shim_waits(
         section = faulty_section(simulator, fault)
     else:
         section = simulator.section()
-    config = (
-        "[mcu]\nserial: /dev/null\n[printer]\nkinematics: none\nmax_velocity: 300\n"
-        "max_accel: 3000\n[pause_resume]\n"
-    )
-    with Host.from_text(config + section, tmp_path, clock=RealClock(), restart_delay=0.0) as host:
+    config = PRINTER + section
+    with Host.from_text(config, tmp_path, clock=RealClock(), restart_delay=0.0) as host:
         assert host.start() == "ready", host.message
         if when == "while heating":
             live = host.run_until(lambda: bool(host.lookup("panda_breath").readings), 10.0)
@@ -718,3 +727,42 @@ def test_r1_no_call_of_the_shim_waits(
     assert switches.calls["_look"] > 300
     assert set(switches.calls) == set(CALLS)
     assert switches.waited == {}
+
+
+def exercise_with_a_silent_name_server(folder: str) -> None:
+    """The same where no question for a name is ever answered; runs in a process of its own."""
+    importlib.import_module("panda_breath_native")  # read from the disk once per process
+    switches = watched(setattr)
+    config = PRINTER + "[panda_breath]\nhost: heater.example\n"
+    with Host.from_text(config, Path(folder), clock=RealClock(), restart_delay=0.0) as host:
+        assert host.start() == "ready", host.message
+        exercise(host, 200)
+        # The kernel keeps 15 characters of a thread's name.
+        assert "panda_breath_dn" in threads(), "nobody waits for the name server"
+        host.restart()
+        exercise(host, 100)
+        host.gcode("M112", limit=5.0)
+        exercise(host, 20)
+        host.restart("FIRMWARE_RESTART")
+    assert switches.calls["_look"] > 300
+    assert switches.waited == {}, switches.waited
+
+
+@pytest.mark.in_process
+def test_r1_no_call_of_the_shim_waits_for_a_silent_name_server(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "--net", sys.executable]
+    alone += [str(root / "benches" / "silent_dns.py"), str(tmp_path), "silent"]
+    try:
+        subprocess.run(alone, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a name server of our own needs namespaces: {error}")
+    code = "import sys, test_shim_live as t; t.exercise_with_a_silent_name_server(sys.argv[1])"
+    paths = os.pathsep.join([str(root), str(root / "tests")])
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
