@@ -20,9 +20,10 @@ use crate::dialect::Identity;
 use crate::session::{Claim, Command, Config, Conn, Input, Session, Snapshot};
 
 use super::clock;
+use super::reach::reach;
 use super::resolve::Resolver;
 use super::shared::Shared;
-use super::websocket::{Connection, Incoming, reach};
+use super::websocket::{Connection, Incoming};
 use super::{Order, REGISTRY};
 
 /// So many messages are worked through before anybody else gets a turn.

@@ -4,12 +4,14 @@
 //! * [`mod@self`]: the process-wide thread, and the handle that the reactor's side holds
 //! * `shared`: the lock-free slots and the queue between the two threads
 //! * `device`: one task per device: its session and its connections
-//! * `websocket`, `resolve`, `mdns`: how bytes get there
+//! * `websocket`, [`mqtt`]: how messages get there; `reach`, `resolve`, [`mdns`]: how to get there
 //! * `clock`: the only clock
 
 mod clock;
 mod device;
 pub mod mdns;
+pub mod mqtt;
+mod reach;
 mod resolve;
 mod shared;
 mod websocket;
