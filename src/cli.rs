@@ -37,7 +37,12 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
         Ok(()) => 0,
         Err(error) => {
             complain(&error.to_string());
-            1
+            // Options that don't go together are wrong arguments, too.
+            if error.kind() == io::ErrorKind::InvalidInput {
+                2
+            } else {
+                1
+            }
         }
     }
 }
@@ -72,6 +77,7 @@ mod tests {
         assert_eq!(code(&["simulate", "--speed", "0"]), 2);
         assert_eq!(code(&["simulate", "--count", "0"]), 2);
         assert_eq!(code(&["simulate", "--listen", "nowhere"]), 2);
+        assert_eq!(code(&["simulate", "--dialect", "other"]), 2);
         assert_eq!(code(&["simulate", "--log", "/nonexistent/log"]), 1);
         assert_eq!(code(&["simulate", "--inject", "/nonexistent/inject"]), 1);
     }

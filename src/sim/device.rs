@@ -7,6 +7,7 @@
 //! simulation runs.
 
 mod control;
+mod ha;
 mod receive;
 mod send;
 mod settings;
@@ -27,6 +28,7 @@ use settings::{KLIPPER, Printer};
 pub struct Device {
     firmware: Firmware,
     identity: Identity,
+    topic_prefix: String,
     /// In flash: what a restart brings back.
     stored: Settings,
     /// In memory: what counts until then.
@@ -55,6 +57,8 @@ pub struct Setup {
     pub ap_password: String,
     /// Access code of a Bambu printer it is bound to; none: bound to nothing.
     pub access_code: Option<String>,
+    /// First level of its topics at a broker.
+    pub topic_prefix: String,
     /// Where the chamber starts.
     pub chamber_c: f64,
     /// The room around it.
@@ -131,6 +135,7 @@ struct Network {
     printer_scan: u8,
     /// The bed *target* of the printer, which is what mode Auto looks at.
     bed_c: u8,
+    ha_state: u8,
 }
 
 impl Device {
@@ -152,6 +157,7 @@ impl Device {
         Device {
             firmware: setup.firmware,
             identity: setup.identity,
+            topic_prefix: setup.topic_prefix.clone(),
             live: stored.clone(),
             network: Network::after_boot(&stored),
             stored,
@@ -341,6 +347,7 @@ impl Default for Setup {
             wifi_password: "not-a-password".to_owned(),
             ap_password: "987654321".to_owned(),
             access_code: None,
+            topic_prefix: "panda_breath".to_owned(),
             chamber_c: 22.0,
             ambient_c: 22.0,
             enclosure: Enclosure::default(),
@@ -357,6 +364,7 @@ impl Network {
             printer_state: if bound { CONNECTED } else { 0 },
             printer_scan: 0,
             bed_c: 0,
+            ha_state: 0,
         }
     }
 }

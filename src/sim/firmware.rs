@@ -14,6 +14,8 @@ pub enum Firmware {
     V1_0_2,
     /// Adds Klipper printers.
     V1_0_3,
+    /// Adds MQTT. Known from its users only.
+    V1_0_4,
 }
 
 /// What the device was told to do.
@@ -29,11 +31,12 @@ pub enum Mode {
 
 impl Firmware {
     /// All of them, oldest first.
-    pub const ALL: [Firmware; 4] = [
+    pub const ALL: [Firmware; 5] = [
         Firmware::V0_0_0,
         Firmware::V1_0_1,
         Firmware::V1_0_2,
         Firmware::V1_0_3,
+        Firmware::V1_0_4,
     ];
 
     /// `settings.fw_version` on the wire.
@@ -43,6 +46,7 @@ impl Firmware {
             Firmware::V1_0_1 => "V1.0.1",
             Firmware::V1_0_2 => "V1.0.2",
             Firmware::V1_0_3 => "V1.0.3",
+            Firmware::V1_0_4 => "V1.0.4",
         }
     }
 
@@ -86,12 +90,18 @@ impl Firmware {
         self >= Firmware::V1_0_3
     }
 
+    /// Whether it can be bound to a broker.
+    pub fn has_mqtt(self) -> bool {
+        self >= Firmware::V1_0_4
+    }
+
     fn name(self) -> &'static str {
         match self {
             Firmware::V0_0_0 => "0.0.0",
             Firmware::V1_0_1 => "1.0.1",
             Firmware::V1_0_2 => "1.0.2",
             Firmware::V1_0_3 => "1.0.3",
+            Firmware::V1_0_4 => "1.0.4",
         }
     }
 }
@@ -109,7 +119,7 @@ impl FromStr for Firmware {
         Firmware::ALL
             .into_iter()
             .find(|firmware| firmware.name() == text)
-            .ok_or_else(|| "not one of 0.0.0, 1.0.1, 1.0.2, 1.0.3".to_owned())
+            .ok_or_else(|| "not one of 0.0.0, 1.0.1, 1.0.2, 1.0.3, 1.0.4".to_owned())
     }
 }
 
@@ -133,6 +143,6 @@ mod tests {
         for firmware in Firmware::ALL {
             assert_eq!(firmware.to_string().parse(), Ok(firmware));
         }
-        assert!("1.0.4".parse::<Firmware>().is_err());
+        assert!("1.0.5".parse::<Firmware>().is_err());
     }
 }

@@ -4,7 +4,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::device::{Button, Fault};
+use super::esphome::unit::knows;
 use super::identity::{Identity, from_hex};
+use super::simulator::Dialect;
+use crate::driver::mqtt::Publication;
 
 /// A command and the device it is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,20 +26,29 @@ pub(crate) enum Command {
     Fault(Fault),
     ClearFaults,
     Drop,
-    Hang { new_ones_too: bool },
+    Hang {
+        new_ones_too: bool,
+    },
     Resume,
     Refuse(Duration),
     Reboot,
     PowerCut(Duration),
     Garbage,
     Raw(String),
+    /// As `raw` over MQTT, and the broker keeps it.
+    RawRetain(String),
     RawHex(Vec<u8>),
     Mute(Duration),
-    Drip { on: bool },
+    Drip {
+        on: bool,
+    },
     Chamber(f64),
     Bed(u8),
     Identity(Identity),
-    Flood { per_second: u32, time: Duration },
+    Flood {
+        per_second: u32,
+        time: Duration,
+    },
 }
 
 impl FromStr for Injection {
@@ -85,6 +97,7 @@ impl FromStr for Command {
             ("powercut", _) => seconds(argument).map(Command::PowerCut),
             ("garbage", "") => Ok(Command::Garbage),
             ("raw", _) => Ok(Command::Raw(rest.to_owned())),
+            ("rawretain", _) => Ok(Command::RawRetain(rest.to_owned())),
             ("rawhex", _) => {
                 let digits: String = argument.split_whitespace().collect();
                 let bytes = from_hex(&digits).ok_or("rawhex needs pairs of hex digits")?;
@@ -119,6 +132,64 @@ impl FromStr for Command {
             }
             _ => Err(format!("unknown command '{word}'; known are: {KNOWN}")),
         }
+    }
+}
+
+impl Command {
+    /// Says what is wrong with it for devices of this dialect.
+    pub(crate) fn fits(&self, dialect: Dialect) -> Result<(), String> {
+        let over_mqtt = dialect != Dialect::Stock;
+        let node = dialect == Dialect::Esphome;
+        let wrong = match self {
+            Command::RawRetain(_) if !over_mqtt => "'rawretain' needs a broker",
+            Command::Raw(text) | Command::RawRetain(text) if over_mqtt => {
+                let topic = split(text).0;
+                if !topic.is_empty() && !topic.contains(['#', '+']) {
+                    return Ok(());
+                }
+                "over MQTT it is 'raw TOPIC PAYLOAD'"
+            }
+            Command::RawHex(_) if node => "'rawhex' needs a WebSocket",
+            Command::Drip { .. } if node => "'drip' needs a WebSocket",
+            Command::Bed(_) if node => "an ESPHome node knows no printer",
+            Command::Identity(_) if node => "an ESPHome node keeps its MAC address",
+            Command::Button(button) if node && !matches!(button, Button::Power | Button::On) => {
+                "an ESPHome node has 'button power' and 'button on' only"
+            }
+            Command::Fault(fault) if node && !knows(*fault) => {
+                "an ESPHome node has the faults chamber-open, ptc-open and heater only"
+            }
+            Command::Button(_)
+            | Command::Fault(_)
+            | Command::ClearFaults
+            | Command::Drop
+            | Command::Hang { .. }
+            | Command::Resume
+            | Command::Refuse(_)
+            | Command::Reboot
+            | Command::PowerCut(_)
+            | Command::Garbage
+            | Command::Raw(_)
+            | Command::RawRetain(_)
+            | Command::RawHex(_)
+            | Command::Mute(_)
+            | Command::Drip { .. }
+            | Command::Chamber(_)
+            | Command::Bed(_)
+            | Command::Identity(_)
+            | Command::Flood { .. } => return Ok(()),
+        };
+        Err(wrong.to_owned())
+    }
+}
+
+/// What `raw` and `rawretain` publish: a topic, a space, and the payload as it is.
+pub(crate) fn publication(text: &str, retain: bool) -> Publication {
+    let (topic, payload) = split(text);
+    Publication {
+        topic: topic.to_owned(),
+        payload: payload.into(),
+        retain,
     }
 }
 
@@ -174,7 +245,7 @@ fn temperature(text: &str) -> Result<f64, String> {
 
 const MAX_S: f64 = 86_400.0;
 const KNOWN: &str = "button, fault, drop, hang, resume, refuse, reboot, powercut, garbage, raw, \
-                     rawhex, mute, drip, chamber, bed, identity, flood";
+                     rawretain, rawhex, mute, drip, chamber, bed, identity, flood";
 
 #[cfg(test)]
 mod tests {
@@ -230,6 +301,36 @@ mod tests {
             time: Duration::from_secs(60),
         };
         assert_eq!(command("flood 1000 60"), flood);
+    }
+
+    #[test]
+    fn not_every_command_fits_every_dialect() {
+        let fits = |text: &str, dialect| text.parse::<Command>().unwrap().fits(dialect).is_ok();
+        for (text, stock, stock_mqtt, esphome) in [
+            ("drop", true, true, true),
+            ("raw {}", true, true, true),
+            ("raw a/b 1 2", true, true, true),
+            ("raw ", true, false, false),
+            ("raw a/# 1", true, false, false),
+            ("rawretain a/b ", false, true, true),
+            ("rawhex 81", true, true, false),
+            ("drip", true, true, false),
+            ("bed 90", true, true, false),
+            ("identity AABBCCDDEEFF", true, true, false),
+            ("button on", true, true, true),
+            ("button dry", true, true, false),
+            ("fault chamber-open", true, true, true),
+            ("fault chamber-short", true, true, false),
+        ] {
+            assert_eq!(fits(text, Dialect::Stock), stock, "{text}");
+            assert_eq!(fits(text, Dialect::StockMqtt), stock_mqtt, "{text}");
+            assert_eq!(fits(text, Dialect::Esphome), esphome, "{text}");
+        }
+        let raw = publication("a/b  1 2", true);
+        assert_eq!(
+            (raw.topic.as_str(), raw.payload.as_slice()),
+            ("a/b", b" 1 2".as_slice())
+        );
     }
 
     #[test]

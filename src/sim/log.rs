@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::clock::now_s;
 use super::device::State;
+use super::esphome;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,7 +35,8 @@ pub enum Event {
         text: String,
         /// Which connection, counted from 1.
         client: u64,
-        /// `text`, or another kind of frame, whose payload may be empty.
+        /// `text`, or another kind of frame, whose payload may be empty; `publish` over MQTT,
+        /// where `text` is the topic, a space and the payload.
         opcode: &'static str,
     },
     /// The device does something else now, or 10 simulated seconds are over.
@@ -52,7 +54,23 @@ pub enum Event {
         /// The temperature the device reports, °C.
         reading: i32,
     },
-    /// A connection was accepted.
+    /// The same for an ESPHome node: a line has the same form, and its numbers are not whole.
+    #[serde(rename = "state")]
+    Node {
+        /// 1 in mode `heat`.
+        work_on: u8,
+        /// Always 2, which is the stock firmware's word for heating to a target.
+        work_mode: u8,
+        /// Target, or the middle between low and high.
+        set_temp: f64,
+        /// Whether the relay is closed.
+        heater: bool,
+        /// The air in the chamber, °C.
+        chamber: f64,
+        /// What the chamber sensor published last, °C; none while that is nothing or NaN.
+        reading: Option<f64>,
+    },
+    /// A connection was accepted, or the broker has accepted ours.
     Open {
         /// Which one, counted from 1.
         client: u64,
@@ -69,6 +87,11 @@ pub enum Event {
     /// A command was injected.
     Inject {
         /// The command, as written.
+        text: String,
+    },
+    /// The broker cannot be reached; said again only when the reason changes.
+    Unreachable {
+        /// Why not.
         text: String,
     },
     /// The device lost power or restarts.
@@ -94,10 +117,36 @@ impl Event {
             work_mode: state.work_mode,
             set_temp: state.set_temp,
             heater: state.heater,
-            chamber: (state.chamber * 100.0).round() / 100.0,
+            chamber: hundredths(state.chamber),
             reading: state.reading,
         }
     }
+}
+
+impl Event {
+    pub(crate) fn node(state: &esphome::State) -> Self {
+        Event::Node {
+            work_on: state.heat.into(),
+            work_mode: 2,
+            set_temp: hundredths(state.target_c),
+            heater: state.relay,
+            chamber: hundredths(state.chamber_c),
+            reading: state.reading_c.map(hundredths),
+        }
+    }
+
+    /// A message from the broker.
+    pub(crate) fn message(client: u64, topic: &str, payload: &[u8]) -> Self {
+        Event::Frame {
+            text: format!("{topic} {}", String::from_utf8_lossy(payload)),
+            client,
+            opcode: "publish",
+        }
+    }
+}
+
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 impl Log {
@@ -203,6 +252,17 @@ mod tests {
         assert_eq!(
             line(Some(3), Event::state(&state)),
             r#"{"t":1.5,"device":3,"event":"state","work_on":1,"work_mode":2,"set_temp":45,"heater":true,"chamber":30.13,"reading":30}"#
+        );
+        let state = esphome::State {
+            heat: true,
+            target_c: 45.0,
+            relay: false,
+            chamber_c: 30.126,
+            reading_c: None,
+        };
+        assert_eq!(
+            line(None, Event::node(&state)),
+            r#"{"t":1.5,"event":"state","work_on":1,"work_mode":2,"set_temp":45.0,"heater":false,"chamber":30.13,"reading":null}"#
         );
         assert_eq!(line(None, Event::Up), r#"{"t":1.5,"event":"up"}"#);
     }

@@ -13,18 +13,45 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
 use super::clock::now_s;
-use super::device::{Device, Settings, Setup};
+use super::device::{Device, Setup};
 use super::door;
-use super::inject::Injection;
+use super::esphome::unit::Unit as NodeUnit;
+use super::esphome::{self, Node};
+use super::firmware::Firmware;
+use super::inject::{Command, Injection};
+use super::link;
 use super::log::{Entry, Log};
 use super::unit::Unit;
+use crate::driver::mqtt::Broker;
+
+/// What the devices speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// The stock firmware's WebSocket.
+    Stock,
+    /// ESPHome over MQTT.
+    Esphome,
+    /// The stock firmware 1.0.4 over MQTT, which has its WebSocket as well.
+    StockMqtt,
+}
 
 /// Which devices to simulate, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What each device is like. The identities of several count up from this one.
+    /// What they speak.
+    pub dialect: Dialect,
+    /// What each stock device is like. The identities of several count up from this one.
     pub setup: Setup,
-    /// Where the first listens; the others on the ports after it. Port 0: any free ones.
+    /// What each ESPHome node is like. Several have the end of their MAC address in their name.
+    pub node: esphome::Setup,
+    /// The broker of ESPHome nodes, which need one. Stock devices over MQTT are bound to it; without
+    /// it they are bound to none.
+    pub broker: Option<Broker>,
+    /// How long a device waits before it connects to the broker again.
+    pub reconnect_s: f64,
+    /// Gets to know why the broker cannot be reached, when the reason changes.
+    pub complain: fn(&str),
+    /// Where the first stock device listens; the others on the ports after it. Port 0: any free ones.
     pub listen: SocketAddr,
     /// How many devices.
     pub count: usize,
@@ -44,6 +71,8 @@ pub struct Options {
 /// Running simulated devices. They stop when this is dropped.
 #[derive(Debug)]
 pub struct Simulator {
+    dialect: Dialect,
+    count: usize,
     addresses: Vec<SocketAddr>,
     log: Arc<Log>,
     requests: Option<UnboundedSender<Request>>,
@@ -63,7 +92,15 @@ impl Simulator {
         if options.count > MANY {
             raise_descriptor_limit();
         }
-        let sockets = door::bind_all(options.listen, options.count)?;
+        if options.dialect == Dialect::Esphome && options.broker.is_none() {
+            let error = "an ESPHome node needs a broker";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
+        let sockets = if options.dialect == Dialect::Esphome {
+            Vec::new()
+        } else {
+            door::bind_all(options.listen, options.count)?
+        };
         let addresses = sockets
             .iter()
             .map(door::address_of)
@@ -77,6 +114,7 @@ impl Simulator {
         let stored = options.state.as_deref().map_or(Ok(Vec::new()), load)?;
         let (requests, inbox) = unbounded_channel();
         let thread_log = Arc::clone(&log);
+        let (dialect, count) = (options.dialect, options.count);
         let places: Vec<_> = addresses.iter().copied().zip(sockets).collect();
         let thread = std::thread::Builder::new()
             .name("panda-sim".to_owned())
@@ -88,6 +126,8 @@ impl Simulator {
                 runtime.block_on(LocalSet::new().run_until(world))
             })?;
         Ok(Simulator {
+            dialect,
+            count,
             addresses,
             log,
             requests: Some(requests),
@@ -104,7 +144,7 @@ impl Simulator {
         self.addresses[index]
     }
 
-    /// Where the devices listen.
+    /// Where the devices listen; ESPHome nodes don't.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -113,7 +153,8 @@ impl Simulator {
     /// wrong with the command.
     pub fn inject(&self, line: &str) -> Result<(), String> {
         let injection: Injection = line.parse()?;
-        let count = self.addresses.len();
+        injection.command.fits(self.dialect)?;
+        let count = self.count;
         if let Some(device) = injection.device.filter(|device| *device >= count) {
             return Err(format!(
                 "there is no device @{device}: the last one is @{}",
@@ -174,7 +215,12 @@ impl Drop for Simulator {
 impl Default for Options {
     fn default() -> Self {
         Options {
+            dialect: Dialect::Stock,
             setup: Setup::default(),
+            node: esphome::Setup::default(),
+            broker: None,
+            reconnect_s: 10.0,
+            complain: |_| {},
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             count: 1,
             speed: 1.0,
@@ -186,30 +232,32 @@ impl Default for Options {
     }
 }
 
+/// What the simulator does to a device, whichever it is.
+pub(crate) trait Simulated {
+    /// Every 100 ms.
+    fn tick(self: Rc<Self>, now_s: f64, elapsed_s: f64, reading_due: bool);
+    /// Does something to it.
+    fn inject(self: Rc<Self>, command: &Command, text: &str);
+    /// How often settings went to flash.
+    fn saves(&self) -> u64;
+    /// What is in flash.
+    fn stored(&self) -> serde_json::Value;
+}
+
+type Units = Vec<Rc<dyn Simulated>>;
+
 async fn run(
     options: Options,
     places: Vec<(SocketAddr, Socket)>,
-    stored: Vec<Settings>,
+    stored: Vec<serde_json::Value>,
     log: Arc<Log>,
     mut inbox: UnboundedReceiver<Request>,
 ) -> io::Result<()> {
-    let mut stored = stored.into_iter();
-    let mut units = Vec::with_capacity(places.len());
-    for (index, (address, socket)) in places.into_iter().enumerate() {
-        let identity = options.setup.identity.offset(index);
-        let mut device = Device::new(&Setup {
-            identity,
-            ..options.setup.clone()
-        });
-        if let Some(stored) = stored.next() {
-            device.restore(stored);
-        }
-        let pace = (options.speed, options.reboot_s);
-        let unit = Rc::new(Unit::new(index, address, device, pace, Arc::clone(&log)));
-        let listener = door::into_listener(socket)?;
-        tokio::task::spawn_local(door::keep(Rc::clone(&unit), listener));
-        units.push(unit);
-    }
+    let units = if options.dialect == Dialect::Esphome {
+        start_nodes(&options, stored, &log)
+    } else {
+        start_devices(&options, places, stored, &log)?
+    };
     // One timer for all devices, however many there are.
     let mut turns = tokio::time::interval(TICK);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -228,7 +276,7 @@ async fn run(
                 for (index, unit) in units.iter().enumerate() {
                     // Spread, so that a thousand readings don't leave at the same moment.
                     let reading_due = (turn + index) % TICKS_PER_READING == 0;
-                    unit.tick(now_s, now_s - last_s, reading_due);
+                    Rc::clone(unit).tick(now_s, now_s - last_s, reading_due);
                 }
                 last_s = now_s;
                 if let Some(file) = &options.state {
@@ -242,7 +290,61 @@ async fn run(
     }
 }
 
-async fn carry_out(units: &[Rc<Unit>], request: Request) {
+fn start_devices(
+    options: &Options,
+    places: Vec<(SocketAddr, Socket)>,
+    stored: Vec<serde_json::Value>,
+    log: &Arc<Log>,
+) -> io::Result<Units> {
+    let firmware = if options.dialect == Dialect::StockMqtt {
+        Firmware::V1_0_4 // the only one
+    } else {
+        options.setup.firmware
+    };
+    let mut stored = stored.into_iter();
+    let mut units = Units::with_capacity(places.len());
+    for (index, (address, socket)) in places.into_iter().enumerate() {
+        let identity = options.setup.identity.offset(index);
+        let mut device = Device::new(&Setup {
+            firmware,
+            identity,
+            ..options.setup.clone()
+        });
+        if let Some(stored) = stored.next() {
+            device.restore(serde_json::from_value(stored)?);
+        }
+        if let Some(broker) = options.broker.as_ref().filter(|_| firmware.has_mqtt()) {
+            device.bind(broker);
+        }
+        let unit = Rc::new(Unit::new(index, address, device, options, Arc::clone(log)));
+        let listener = door::into_listener(socket)?;
+        tokio::task::spawn_local(door::keep(Rc::clone(&unit), listener));
+        if firmware.has_mqtt() {
+            tokio::task::spawn_local(link::keep(Rc::clone(&unit)));
+        }
+        units.push(unit);
+    }
+    Ok(units)
+}
+
+fn start_nodes(options: &Options, stored: Vec<serde_json::Value>, log: &Arc<Log>) -> Units {
+    let mut stored = stored.into_iter();
+    let mut units = Units::with_capacity(options.count);
+    for index in 0..options.count {
+        let mut setup = options.node.numbered(index, options.count);
+        setup.speed = options.speed;
+        let mut node = Node::new(&setup);
+        if let Some(stored) = stored.next() {
+            node.restore(stored);
+        }
+        let unit = Rc::new(NodeUnit::new(index, node, options, Arc::clone(log)));
+        tokio::task::spawn_local(link::keep(Rc::clone(&unit)));
+        units.push(unit);
+    }
+    units
+}
+
+async fn carry_out(units: &[Rc<dyn Simulated>], request: Request) {
     let Injection {
         device,
         command,
@@ -250,7 +352,7 @@ async fn carry_out(units: &[Rc<Unit>], request: Request) {
     } = request.injection;
     for (index, unit) in units.iter().enumerate() {
         if device.is_none_or(|device| device == index) {
-            unit.inject(&command, &text);
+            Rc::clone(unit).inject(&command, &text);
         }
     }
     // Let the tasks of the connections and of the listener act on it before it counts as done.
@@ -260,7 +362,7 @@ async fn carry_out(units: &[Rc<Unit>], request: Request) {
     let _ = request.done.send(());
 }
 
-fn load(file: &Path) -> io::Result<Vec<Settings>> {
+fn load(file: &Path) -> io::Result<Vec<serde_json::Value>> {
     match std::fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(about(Some(file), &error)),
@@ -270,8 +372,8 @@ fn load(file: &Path) -> io::Result<Vec<Settings>> {
     }
 }
 
-fn store(file: &Path, units: &[Rc<Unit>]) -> io::Result<()> {
-    let stored: Vec<_> = units.iter().map(|unit| unit.stored().clone()).collect();
+fn store(file: &Path, units: &[Rc<dyn Simulated>]) -> io::Result<()> {
+    let stored: Vec<_> = units.iter().map(|unit| unit.stored()).collect();
     // Replaced in one go: the simulator may be killed at any time.
     let new = file.with_extension("new");
     std::fs::write(&new, serde_json::to_vec(&stored)?)?;

@@ -1,6 +1,8 @@
 //! One simulated device on its port: its connections, what is injected into it, and its ticks.
 
-use std::cell::{Cell, Ref, RefCell};
+mod broker;
+
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,11 +13,14 @@ use tokio::sync::Notify;
 
 use super::clock::now_s;
 use super::connection::{self, Client, End, Hold};
-use super::device::{Device, Effect, Settings, State};
+use super::device::{Device, Effect, State};
 use super::door::{self, Door};
 use super::frame;
-use super::inject::{Command, garbage};
+use super::inject::{Command, garbage, publication};
+use super::link::{self, Cut, Link};
 use super::log::{Event, Log};
+use super::simulator::{Dialect, Options, Simulated};
+use crate::driver::mqtt::Publication;
 
 /// A device and everything around it.
 #[derive(Debug)]
@@ -39,6 +44,15 @@ pub(crate) struct Unit {
     receipts: Cell<u64>,
     noted: Cell<Option<State>>,
     since_noted: Cell<Duration>,
+    /// Only 1.0.4 uses it.
+    link: Link,
+    /// Its number among the connections; 0 while there is none.
+    link_client: Cell<u64>,
+    link_hangs: Cell<bool>,
+    /// Whether `raw` and `flood` go to the broker.
+    over_mqtt: bool,
+    complain: fn(&str),
+    trouble: RefCell<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,14 +67,15 @@ impl Unit {
         index: usize,
         address: SocketAddr,
         device: Device,
-        (speed, reboot_s): (f64, f64),
+        options: &Options,
         log: Arc<Log>,
     ) -> Self {
+        let link = Link::new(device.broker(), options.reconnect_s);
         let unit = Unit {
             index,
             address,
-            speed,
-            reboot_s,
+            speed: options.speed,
+            reboot_s: options.reboot_s,
             log,
             device: RefCell::new(device),
             clients: RefCell::default(),
@@ -76,19 +91,29 @@ impl Unit {
             receipts: Cell::new(0),
             noted: Cell::new(None),
             since_noted: Cell::new(Duration::ZERO),
+            link,
+            link_client: Cell::new(0),
+            link_hangs: Cell::new(false),
+            over_mqtt: options.dialect == Dialect::StockMqtt,
+            complain: options.complain,
+            trouble: RefCell::default(),
         };
         unit.note_state();
         unit
     }
 
     /// Every 100 ms: real time for the wire, `speed` times as much for the device.
-    pub(crate) fn tick(&self, now_s: f64, elapsed_s: f64, reading_due: bool) {
+    fn tick(&self, now_s: f64, elapsed_s: f64, reading_due: bool) {
         self.look_at_timers(now_s);
         self.step(Duration::try_from_secs_f64(elapsed_s * self.speed).unwrap_or_default());
         if reading_due && now_s >= self.muted_until_s.get() {
             self.device.borrow_mut().mark_reading();
         }
         self.push();
+        if reading_due && self.power.get() == Power::On && self.link_client.get() > 0 {
+            let state = self.device.borrow().published_state();
+            self.link.publish(vec![state]);
+        }
         for client in self.clients().iter() {
             client.tick(self, now_s);
         }
@@ -116,7 +141,7 @@ impl Unit {
         self.clients.borrow_mut().push(Rc::clone(&client));
         self.note(Event::Open {
             client: number,
-            open: self.clients.borrow().len(),
+            open: self.open_count(),
         });
         tokio::task::spawn_local(connection::serve(Rc::clone(self), client));
     }
@@ -128,12 +153,12 @@ impl Unit {
         self.clients
             .borrow_mut()
             .retain(|other| other.number != client.number);
-        let open = self.clients.borrow().len();
+        let closed = self.clients.borrow().len() < before;
         client.finish(end);
-        if open < before {
+        if closed {
             self.note(Event::Close {
                 client: client.number,
-                open,
+                open: self.open_count(),
             });
             if broke_off && self.power.get() == Power::On {
                 self.finish_upload(true, false);
@@ -145,6 +170,8 @@ impl Unit {
     pub(crate) fn handle_text(&self, text: &[u8]) {
         let effect = self.device.borrow_mut().handle_text(text);
         self.obey(effect);
+        let broker = self.device.borrow().broker();
+        self.link.set_broker(broker);
         self.note_state();
     }
 
@@ -158,7 +185,7 @@ impl Unit {
     }
 
     /// Does something to the device.
-    pub(crate) fn inject(self: &Rc<Self>, command: &Command, text: &str) {
+    fn inject(self: &Rc<Self>, command: &Command, text: &str) {
         self.note(Event::Inject {
             text: text.to_owned(),
         });
@@ -172,22 +199,31 @@ impl Unit {
             }
             Command::Fault(fault) => self.device.borrow_mut().fault(*fault),
             Command::ClearFaults => self.device.borrow_mut().clear_faults(),
-            Command::Drop => self.end_all(),
+            Command::Drop => {
+                self.end_all();
+                self.link.cut(Cut::Reset);
+            }
             Command::Hang { new_ones_too } => {
+                self.link_hangs.set(true);
                 self.hangs_new.set(*new_ones_too);
                 self.change_hold(Hold::Live, Hold::Hung);
             }
             Command::Resume => {
+                self.link_hangs.set(false);
                 self.hangs_new.set(false);
                 self.drips.set(false);
                 self.change_hold(Hold::Hung, Hold::Live);
             }
-            Command::Refuse(time) => self.refuses_until_s.set(now_s + time.as_secs_f64()),
+            Command::Refuse(time) => {
+                self.refuses_until_s.set(now_s + time.as_secs_f64());
+                self.link.cut(Cut::Reset);
+            }
             Command::Reboot => self.reboot(),
             Command::PowerCut(time) => {
                 self.power.set(Power::Cut {
                     until_s: now_s + time.as_secs_f64(),
                 });
+                self.link_hangs.set(false);
                 self.device.borrow_mut().power_off();
                 for client in self.clients().iter() {
                     client.set_hold(Hold::Dead);
@@ -197,11 +233,24 @@ impl Unit {
             Command::Garbage => {
                 for payload in garbage() {
                     self.broadcast(&frame::text(&payload));
+                    let state = self.device.borrow().topic("state");
+                    self.link.publish(vec![Publication {
+                        topic: state,
+                        payload,
+                        retain: false,
+                    }]);
                 }
             }
+            Command::Raw(text) if self.over_mqtt => {
+                self.link.publish(vec![publication(text, false)]);
+            }
+            Command::RawRetain(text) => self.link.publish(vec![publication(text, true)]),
             Command::Raw(text) => self.broadcast(&frame::text(text.as_bytes())),
             Command::RawHex(bytes) => self.broadcast(bytes),
-            Command::Mute(time) => self.muted_until_s.set(now_s + time.as_secs_f64()),
+            Command::Mute(time) => {
+                self.muted_until_s.set(now_s + time.as_secs_f64());
+                self.link.mute_until(now_s + time.as_secs_f64());
+            }
             Command::Drip { on } => self.drips.set(*on),
             Command::Chamber(chamber_c) => self.device.borrow_mut().set_chamber(*chamber_c),
             Command::Bed(bed_c) => self.device.borrow_mut().set_bed(*bed_c),
@@ -259,14 +308,9 @@ impl Unit {
         self.receipts.get()
     }
 
-    /// How often settings went to flash.
-    pub(crate) fn saves(&self) -> u64 {
-        self.device.borrow().saves()
-    }
-
-    /// What is in flash.
-    pub(crate) fn stored(&self) -> Ref<'_, Settings> {
-        Ref::map(self.device.borrow(), Device::stored)
+    /// Connections of clients, and that to the broker.
+    fn open_count(&self) -> usize {
+        self.clients.borrow().len() + usize::from(self.link_client.get() > 0)
     }
 
     /// A list of its own, because almost everything that is done to a client may end it.
@@ -330,9 +374,11 @@ impl Unit {
         self.power.set(Power::Rebooting {
             until_s: now_s() + self.reboot_s,
         });
+        self.link_hangs.set(false);
         self.device.borrow_mut().power_off();
         self.set_door(Door::Closed);
         self.end_all();
+        self.link.cut(Cut::Reset);
         self.note(Event::Down);
     }
 
@@ -365,6 +411,13 @@ impl Unit {
             Power::On if now_s < self.refuses_until_s.get() => Door::Closed,
             Power::On => Door::Open,
         });
+        self.link.set_hold(match self.power.get() {
+            Power::Cut { .. } => link::Hold::Dead,
+            Power::Rebooting { .. } => link::Hold::Away,
+            Power::On if self.link_hangs.get() => link::Hold::Hung,
+            Power::On if now_s < self.refuses_until_s.get() => link::Hold::Away,
+            Power::On => link::Hold::Live,
+        });
     }
 
     fn set_door(&self, door: Door) {
@@ -377,6 +430,24 @@ impl Unit {
             }
             self.door_changed.notify_one();
         }
+    }
+}
+
+impl Simulated for Unit {
+    fn tick(self: Rc<Self>, now_s: f64, elapsed_s: f64, reading_due: bool) {
+        Unit::tick(&self, now_s, elapsed_s, reading_due);
+    }
+
+    fn inject(self: Rc<Self>, command: &Command, text: &str) {
+        Unit::inject(&self, command, text);
+    }
+
+    fn saves(&self) -> u64 {
+        self.device.borrow().saves()
+    }
+
+    fn stored(&self) -> serde_json::Value {
+        serde_json::to_value(self.device.borrow().stored()).unwrap_or_default()
     }
 }
 
@@ -395,6 +466,10 @@ async fn flood(unit: Rc<Unit>, per_second: u32, time: Duration) {
         let reading = frame::text(reading.as_bytes());
         while sent < due {
             unit.broadcast(&reading);
+            if unit.over_mqtt {
+                let state = unit.device.borrow().published_state();
+                unit.link.publish(vec![state]);
+            }
             sent += 1;
         }
     }

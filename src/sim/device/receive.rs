@@ -37,6 +37,9 @@ impl Device {
         if let (false, Some(printer)) = (printer_first, part("printer")) {
             self.receive_printer(printer);
         }
+        if let (true, Some(ha)) = (self.firmware.has_mqtt(), part("ha")) {
+            self.receive_ha(ha);
+        }
         Effect::None
     }
 
@@ -206,12 +209,12 @@ impl Device {
     }
 }
 
-fn text<'a>(fields: &'a Object, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(fields: &'a Object, name: &str) -> Option<&'a str> {
     fields.get(name)?.as_str()
 }
 
 /// A number as cJSON converts it: towards zero, and saturating.
-fn number(fields: &Object, name: &str) -> Option<i32> {
+pub(super) fn number(fields: &Object, name: &str) -> Option<i32> {
     let Value::Number(number) = fields.get(name)? else {
         return None;
     };
@@ -229,7 +232,7 @@ fn set(fields: &Object, name: &str) -> Option<i32> {
 }
 
 /// What is left of a number in a variable of 8 bits.
-fn low_byte(value: i32) -> u8 {
+pub(super) fn low_byte(value: i32) -> u8 {
     value.to_le_bytes()[0]
 }
 

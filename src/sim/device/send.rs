@@ -18,6 +18,7 @@ pub(super) struct Dirty {
     pub(super) wifi: bool,
     pub(super) sta: bool,
     pub(super) printer: bool,
+    pub(super) ha: bool,
     response: Option<(&'static str, bool)>,
 }
 
@@ -38,6 +39,9 @@ impl Device {
         ];
         if !self.firmware.has_klipper() {
             roots.swap(3, 4);
+        }
+        if self.firmware.has_mqtt() {
+            roots.push(("ha", self.ha().into())); // where it stands is unconfirmed
         }
         print(&roots)
     }
@@ -63,6 +67,9 @@ impl Device {
         }
         if dirty.printer {
             roots.push(("printer", self.printer().into()));
+        }
+        if dirty.ha {
+            roots.push(("ha", self.ha().into()));
         }
         if let Some((kind, ok)) = dirty.response {
             let response: Object = vec![("type", kind.into()), ("ok", ok.into())];
@@ -209,7 +216,7 @@ mod tests {
             let fw_version = format!("\"fw_version\":\t\"{}\"", firmware.reported());
             assert!(text.contains(&fw_version), "{text}");
             match firmware {
-                Firmware::V1_0_3 => {
+                Firmware::V1_0_3 | Firmware::V1_0_4 => {
                     assert_order(&text, &["wifi", "sta", "ap", "settings", "printer"]);
                     assert_order(&text, &["language", "printer_type", "work_on", "work_mode"]);
                 }

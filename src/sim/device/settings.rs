@@ -25,6 +25,9 @@ pub(crate) struct Settings {
     /// Set only when somebody renamed the access point; the default shows the identity.
     pub(crate) ap_ssid: Option<String>,
     pub(crate) printer: Printer,
+    /// From 1.0.4 on.
+    #[serde(default)]
+    pub(crate) ha: Option<Ha>,
 }
 
 /// The printer a device is bound to; an empty name is none.
@@ -35,6 +38,15 @@ pub(crate) struct Printer {
     pub(crate) access_code: String,
     pub(crate) ip: String,
     pub(crate) port: u16,
+}
+
+/// The broker a device is bound to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ha {
+    pub(crate) ip: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) password: String,
 }
 
 impl Settings {
@@ -58,6 +70,7 @@ impl Settings {
             ap_ip: "192.168.254.1".to_owned(),
             ap_ssid: None,
             printer: Printer::default(),
+            ha: None,
         }
     }
 }
