@@ -10,10 +10,12 @@ later version.
 """
 
 import logging
+import os
 import re
+import stat
 import sys
 
-INTERFACE = 1  # the wheel's must be the same
+INTERFACE = 2  # the wheel's must be the same
 REPORT_TIME = 1.0  # s between two looks at what the driver has brought
 DEFAULTS = {"min_temp": "0", "max_temp": "80", "control": "watermark"}
 MAX_DELTA = "1"  # C; the device knows whole degrees
@@ -25,6 +27,39 @@ HEATER_OPTIONS = (
 # A chamber warms slowly, and on_lost must act before verify_heater does.
 VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
 ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts at most about as much each second
+# The firmwares behind an MQTT broker, and where their topics begin by default.
+PREFIXES = {"esphome": "panda-breath", "stock_mqtt": "panda_breath"}
+# The existing community module has these; its configurations give them to every firmware.
+COMMUNITY_OPTIONS = ("host", "port", "mqtt_broker", "mqtt_port", "mqtt_topic_prefix")
+# What a topic may be for: option mqtt_ROLE_topic, with the names of the wheel.
+TOPIC_ROLES = (
+    "action_state, availability, mode_command, mode_state, target_command, target_high_command, "
+    "target_high_state, target_low_command, target_low_state, target_state, temperature_state"
+).split(", ")
+TOPIC_OPTIONS = tuple("mqtt_%s_topic" % (role,) for role in TOPIC_ROLES)
+ESPHOME_OPTIONS = (
+    "mqtt_climate",
+    "mqtt_sensor",
+    "mqtt_discovery_prefix",
+    "mqtt_foreign_topics",
+    *TOPIC_OPTIONS,
+)
+MQTT_OPTIONS = (
+    "mqtt_broker",
+    "mqtt_port",
+    "mqtt_topic_prefix",
+    "mqtt_device_id",
+    "mqtt_username",
+    "mqtt_password_file",
+    "mqtt_tls",
+    "mqtt_ca_file",
+    "mqtt_cert_file",
+    "mqtt_key_file",
+    *ESPHOME_OPTIONS,
+)
+MAX_PREFIX = 64
+MAX_TOPIC = 256
+MAX_PASSWORD = 65535  # bytes; MQTT has no room for more
 STUCK = "its background thread does not answer; if that lasts, restart the Klipper service"
 
 
@@ -51,34 +86,11 @@ def load_native(config):
     )
 
 
-class Options:
-    """The section's options, checked; `native` are those that the driver wants."""
+class Reader:
+    """Reads options and says in one way what is wrong with them."""
 
     def __init__(self, config):
         self.config = config
-        host = self._host()
-        self._firmware()
-        device_id = config.get("device_id", None)
-        if device_id is not None:
-            device_id = device_id.strip().lower()
-            if not re.match(r"^[0-9a-f]{4}$", device_id):
-                self._fail("device_id", device_id, "it is the 4 digits shown when it connects")
-        self.stale_after = self._seconds("stale_after", 7.0, minval=2.0)
-        self.lost_after = self._seconds("lost_after", 120.0, above=self.stale_after)
-        self.pause_timeout = self._seconds("pause_timeout", 120.0, minval=0.0)
-        self.on_lost = self._choice("on_lost", ("pause", "shutdown", "warn"))
-        self.max_target = config.getint("max_target", 60, minval=1, maxval=80)
-        self.native = {
-            "host": host,
-            "port": config.getint("port", 80, minval=1, maxval=65535),
-            "device_id": device_id,
-            "max_target": self.max_target,
-            "stale_after": self.stale_after,
-            "lost_after": self.lost_after,
-            "lease": self._seconds("lease", 10.0, minval=3.0, maxval=60.0),
-            "on_external_off": self._choice("on_external_off", ("accept", "reassert")),
-            "on_external_on": self._choice("on_external_on", ("off", "allow")),
-        }
 
     def _fail(self, option, value, remedy):
         raise self.config.error(
@@ -98,25 +110,247 @@ class Options:
             self._fail(option, value, "give a number of seconds")
         return value
 
-    def _host(self):
-        host = self.config.get("host").strip()
-        remedy = "give a name such as PandaBreath.local or an address such as 192.168.1.50"
+    def _address(self, option, example, port_option):
+        host = self.config.get(option).strip()
+        remedy = "give a name such as %s.local or an address such as 192.168.1.50" % (example,)
         if "://" in host or "/" in host:
-            self._fail("host", host, "without http:// and without slashes: " + remedy)
+            self._fail(option, host, "without %s:// and without slashes: %s"
+                       % ("http" if option == "host" else "mqtt", remedy))  # fmt: skip
         if re.match(r"^[^:\[\]]+:\d+$", host):
-            self._fail("host", host, "the port has an option of its own: port")
+            self._fail(option, host, "the port has an option of its own: " + port_option)
         if not re.match(r"^[0-9A-Za-z._:%\[\]-]{1,253}$", host):
-            self._fail("host", host, remedy)
+            self._fail(option, host, remedy)
         return host
 
-    def _firmware(self):
-        choices = ("auto", "stock", "stock_mqtt", "esphome")
-        firmware = self._choice("firmware", choices)
-        broker = self.config.get("mqtt_broker", None)
-        if firmware in ("stock_mqtt", "esphome"):
-            self._fail("firmware", firmware, "not built yet; choose stock (or auto)")
-        if broker is not None:
-            self._fail("mqtt_broker", broker, "MQTT is not built yet; remove it to use host")
+    def _name(self, option, default):
+        value = self.config.get(option, default).strip()
+        if not re.match(r"^[0-9A-Za-z_-]{1,128}$", value):
+            self._fail(option, value, "it has letters, digits, - and _ only")
+        return value
+
+    def _topic(self, option, default=None, longest=MAX_TOPIC):
+        value = self.config.get(option, default)
+        if value is None:
+            return None
+        value = value.strip()
+        if not value:
+            self._fail(option, value, "give a topic or remove the option")
+        if re.search(r"[+#\x00-\x1f\x7f]", value):
+            self._fail(option, value, "the wildcards + and # and line breaks are not allowed")
+        if value.startswith("/") or value.endswith("/"):
+            self._fail(option, value, "without a slash at its beginning and end")
+        if len(value) > longest:
+            self._fail(option, value, "it is longer than %d characters" % (longest,))
+        return value
+
+    def _path(self, option):
+        value = self.config.get(option, None)
+        if value is None:
+            return None
+        if not value.strip():
+            self._fail(option, value, "name a file or remove the option")
+        return os.path.expanduser(value.strip())
+
+
+class Options(Reader):
+    """The section's options, checked; `native` are those that the driver wants."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.warnings: list[str] = []
+        firmware = self._choice("firmware", ("auto", "stock", "stock_mqtt", "esphome"))
+        if self._is_behind_broker(firmware):
+            mqtt = Mqtt(config, firmware, self.warnings)
+            self.place, self.places, self.place_option = mqtt.place, mqtt.places, mqtt.place_option
+            self.dialect = None if firmware == "auto" else firmware
+            where = {"host": mqtt.host, "port": mqtt.port, "mqtt": mqtt.native}
+        else:
+            host = self._address("host", "PandaBreath", "port")
+            port = config.getint("port", 80, minval=1, maxval=65535)
+            self.place, self.place_option = host, "host"
+            self.places = {("stock", host.lower().rstrip("."), port, "", None)}
+            self.dialect = "stock"
+            where = {"host": host, "port": port}
+        device_id = config.get("device_id", None)
+        if device_id is not None:
+            device_id = device_id.strip().lower()
+            if not re.match(r"^[0-9a-f]{4}$", device_id):
+                self._fail("device_id", device_id, "it is the 4 digits shown when it connects")
+        self.stale_after = self._seconds("stale_after", 7.0, minval=2.0)
+        self.lost_after = self._seconds("lost_after", 120.0, above=self.stale_after)
+        self.pause_timeout = self._seconds("pause_timeout", 120.0, minval=0.0)
+        self.on_lost = self._choice("on_lost", ("pause", "shutdown", "warn"))
+        self.max_target = config.getint("max_target", 60, minval=1, maxval=80)
+        self.native = {
+            "device_id": device_id,
+            "max_target": self.max_target,
+            "stale_after": self.stale_after,
+            "lost_after": self.lost_after,
+            "lease": self._seconds("lease", 10.0, minval=3.0, maxval=60.0),
+            "on_external_off": self._choice("on_external_off", ("accept", "reassert")),
+            "on_external_on": self._choice("on_external_on", ("off", "allow")),
+        }
+        self.native.update(where)
+
+    def _is_behind_broker(self, firmware):
+        """Which of the two ways leads to the device; what belongs to the other is a mistake."""
+        if self.config.get("mqtt_password", None) is not None:
+            # Its value is a secret (R11).
+            raise self.config.error(
+                "Option 'mqtt_password' in section '%s' is not accepted, because klippy.log shows "
+                "all options; write the password into a file of its own and name that in "
+                "mqtt_password_file" % (self.config.get_name(),)
+            )
+        host, broker = self.config.get("host", None), self.config.get("mqtt_broker", None)
+        if firmware == "auto":
+            if host is not None and broker is not None:
+                remedy = "'host' is given as well: remove one, or set firmware: to what it is"
+                self._fail("mqtt_broker", broker, remedy)
+            behind = broker is not None
+            need = "'host', or 'mqtt_broker' for a device behind an MQTT broker"
+        else:
+            behind = firmware != "stock"
+            need = "'mqtt_broker'" if behind else "'host'"
+        if (broker if behind else host) is None:
+            raise self.config.error(
+                "Option %s in section '%s' must be specified (firmware: %s)"
+                % (need, self.config.get_name(), firmware)
+            )
+        for option in ("host", "port") if behind else MQTT_OPTIONS:
+            value = self.config.get(option, None)
+            if value is not None:
+                self._useless(option, value, firmware, behind)
+        return behind
+
+    def _useless(self, option, value, firmware, behind):
+        if behind:
+            why = "the device is reached through mqtt_broker and mqtt_port"
+        else:
+            why = "it is for a device behind an MQTT broker (mqtt_broker, without host)"
+        if firmware == "auto" or option not in COMMUNITY_OPTIONS:
+            self._fail(option, value, why + "; remove it")
+        self.warnings.append(
+            "option '%s: %s' has no effect with firmware: %s; %s" % (option, value, firmware, why)
+        )
+
+
+class Mqtt(Reader):
+    """The options for a device behind an MQTT broker; `native` are those that the driver wants."""
+
+    place_option = "mqtt_topic_prefix"
+
+    def __init__(self, config, firmware, warnings):
+        super().__init__(config)
+        self.warnings = warnings
+        self.host = self._address("mqtt_broker", "broker", "mqtt_port")
+        tls = config.getboolean("mqtt_tls", False)
+        self.port = config.getint("mqtt_port", 8883 if tls else 1883, minval=1, maxval=65535)
+        prefix = self._topic("mqtt_topic_prefix", longest=MAX_PREFIX)
+        device_id = self._device_id(firmware)
+        if prefix is not None:
+            prefixes = [prefix]
+        elif firmware == "auto":
+            prefixes = sorted(PREFIXES.values())
+        else:
+            prefixes = [PREFIXES[firmware]]
+        broker = self.host.lower().rstrip(".")
+        self.place = "%s on broker %s" % (" or ".join(prefixes), self.host)
+        self.places = {("mqtt", broker, self.port, each, device_id) for each in prefixes}
+        self.native = {"dialect": firmware, "prefix": prefix, "device_id": device_id, "tls": tls}
+        self._read_login()
+        self._read_tls_files(tls)
+        self._read_topics(firmware)
+
+    def _device_id(self, firmware):
+        value = self.config.get("mqtt_device_id", None)
+        if value is None:
+            return None
+        digits = re.sub("[:-]", "", value.strip()).upper()
+        if firmware != "esphome" and re.match(r"^[0-9A-F]{12}$", digits):
+            return digits
+        if firmware == "stock_mqtt":
+            self._fail("mqtt_device_id", value, "give its 12 hexadecimal digits, as in its topics")
+        return self._name("mqtt_device_id", None)
+
+    def _read_login(self):
+        username = self.config.get("mqtt_username", None)
+        if username is not None and not username.strip():
+            self._fail("mqtt_username", username, "give a user name or remove the option")
+        path = self._path("mqtt_password_file")
+        if path is not None and username is None:
+            self._fail("mqtt_password_file", path, "a password needs mqtt_username as well")
+        self.native["username"] = None if username is None else username.strip()
+        self.native["password"] = None if path is None else self._password(path)
+
+    def _password(self, path):
+        """Reads the file; no text in here ever shows what is in it (R11)."""
+        option = "mqtt_password_file"
+        try:
+            # Before it is opened: opening a pipe waits for whoever writes to it (R1).
+            mode = os.stat(path).st_mode
+            data = b""
+            if stat.S_ISREG(mode):
+                with open(path, "rb") as f:
+                    data = f.read(MAX_PASSWORD + 3)
+        except (OSError, ValueError) as e:
+            self._fail(option, path, "the file cannot be read: %s; it holds the password and "
+                       "nothing else" % (getattr(e, "strerror", None) or e,))  # fmt: skip
+        if not stat.S_ISREG(mode):
+            self._fail(option, path, "it is not a file; write the password into one")
+        try:
+            password = data.decode("utf-8")
+        except UnicodeDecodeError:
+            password = None  # raised from in here, the error would show a part of it
+        if password is None:
+            self._fail(option, path, "the file is not UTF-8 text; write the password into it anew")
+        if password.endswith("\n"):
+            password = password[: -2 if password.endswith("\r\n") else -1]
+        if not password:
+            self._fail(option, path, "the file is empty; write the password into it")
+        if len(password.encode()) > MAX_PASSWORD:
+            self._fail(option, path, "the file is too large; it holds only the password")
+        if mode & 0o077:
+            self.warnings.append(
+                "others may read the password in '%s' (%s): run 'chmod 600 %s'"
+                % (path, option, path)
+            )
+        return password
+
+    def _read_tls_files(self, tls):
+        files = {
+            "ca_file": self._path("mqtt_ca_file"),
+            "cert_file": self._path("mqtt_cert_file"),
+            "key_file": self._path("mqtt_key_file"),
+        }
+        for name, path in files.items():
+            if path is not None and not tls:
+                self._fail("mqtt_" + name, path, "it is for encryption only: add mqtt_tls: True")
+        for name, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+            if files[name] is not None and files[other] is None:
+                self._fail("mqtt_" + name, files[name], "give mqtt_%s as well" % (other,))
+        self.native.update(files)
+
+    def _read_topics(self, firmware):
+        if firmware == "stock_mqtt":
+            for option in ESPHOME_OPTIONS:
+                value = self.config.get(option, None)
+                if value is not None:
+                    self._fail(option, value, "it is for firmware: esphome; remove it")
+        topics = {}
+        for role, option in zip(TOPIC_ROLES, TOPIC_OPTIONS):
+            topic = self._topic(option)
+            if topic is not None:
+                topics[role] = topic
+        discovery_prefix = self.config.get("mqtt_discovery_prefix", "homeassistant").strip()
+        if discovery_prefix:
+            self._topic("mqtt_discovery_prefix", "homeassistant", MAX_PREFIX)
+        self.native.update(
+            climate=self._name("mqtt_climate", "chamber"),
+            sensor=self._name("mqtt_sensor", "chamber_temperature"),
+            topics=topics,
+            discovery_prefix=discovery_prefix,
+            foreign_topics=self.config.getboolean("mqtt_foreign_topics", False),
+        )
 
 
 class Pin:
@@ -198,17 +432,16 @@ class PandaBreath:
     # Configuration
 
     def _check_unique(self, config):
-        address = self._address()
+        options = self.options
         for name, other in self.printer.lookup_objects("panda_breath"):
-            if isinstance(other, PandaBreath) and other._address() == address:
+            if isinstance(other, PandaBreath) and other.options.places & options.places:
+                remedy = "every device needs one section"
+                if options.place_option != "host":
+                    remedy += ", and a mqtt_topic_prefix or mqtt_device_id of its own"
                 raise config.error(
-                    "Option 'host' in section '%s': [%s] already uses %s; every device needs one "
-                    "section" % (self.name, name, self.options.native["host"])
+                    "Option '%s' in section '%s': [%s] already uses %s; %s"
+                    % (options.place_option, self.name, name, options.place, remedy)
                 )
-
-    def _address(self):
-        native = self.options.native
-        return (native["host"].lower().rstrip("."), native["port"])
 
     def _make_sensor(self, config):
         sensor = Sensor(config)
@@ -326,6 +559,8 @@ class PandaBreath:
         self.reactor.register_timer(self._look, self.reactor.NOW)
 
     def _warn_at_start(self):
+        for text in self.options.warnings:
+            self._warn(text)
         short_name = self.heater.name.split()[-1]
         if self.options.on_lost == "pause" and not self._pause_resume():
             self._warn(
@@ -398,14 +633,21 @@ class PandaBreath:
         if self._is_stuck():
             raise error("%s: %s" % (self.name, STUCK))
         state = self.state
-        host = self.options.native["host"]
         if state.link == "error":
             raise error("%s: %s" % (self.name, state.last_error))
+        if state.cannot_heat:
+            raise error("%s: the device cannot heat: %s" % (self.name, state.fault))
         if state.reading_number == 0 or state.lost:
             why = state.last_error or "no reading yet"
-            raise error("%s: %s cannot be reached: %s" % (self.name, host, why))
-        if state.sensor_fault:
-            raise error("%s: the device reports: %s" % (self.name, state.fault))
+            raise error("%s: %s cannot be reached: %s" % (self.name, self.options.place, why))
+        if state.target_limit is not None and degrees > state.target_limit:
+            remedy = "set a lower target"
+            if state.dialect == "esphome":
+                remedy = "raise 'visual: max_temperature' of its climate entity"
+            raise error(
+                "%s: Requested temperature (%.1f): the device itself takes at most %g C: %s"
+                % (self.name, degrees, state.target_limit, remedy)
+            )
         if state.temperature < self.heater.min_temp:
             raise error(
                 "%s reads %.1f C, below its min_temp of %.1f C"
@@ -537,7 +779,7 @@ class PandaBreath:
             "device_temperature": temperature,
             "target": 0.0 if self.heater is None else self.heater.target_temp,
             "stale": stale,
-            "dialect": "stock",
+            "dialect": (state and state.dialect) or self.options.dialect,
         }
         if state is None:
             status.update(dict.fromkeys(STATE_FIELDS))

@@ -2,14 +2,19 @@
 //!
 //! Nothing here waits: see rule R1 and [`crate::driver`]. The driver's thread never touches Python.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::dialect::{Dialect, mqtt};
 use crate::driver::Handle;
+use crate::driver::mqtt::{Broker, Files, Login, Tls};
 use crate::session::{Config, OnExternalOff, OnExternalOn, Snapshot, Wish};
 
 /// Changes when the shim and the wheel would no longer understand each other.
-const INTERFACE: u32 = 1;
+const INTERFACE: u32 = 2;
 
 /// One device, as the Klipper module holds it.
 #[pyclass(frozen, name = "Device")]
@@ -19,7 +24,7 @@ struct PyDevice(Handle);
 impl PyDevice {
     /// Starts to look after a device; see `_core.pyi`.
     #[new]
-    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on))]
+    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, mqtt=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments, one per option"
@@ -35,11 +40,18 @@ impl PyDevice {
         lease: f64,
         on_external_off: &str,
         on_external_on: &str,
+        mqtt: Option<Mqtt>,
     ) -> PyResult<Self> {
+        let broker = match &mqtt {
+            Some(mqtt) => Some(mqtt.broker(&host, port)?),
+            None => None,
+        };
         let config = Config {
             name,
             host,
             port,
+            mqtt: mqtt.map(Mqtt::options).transpose()?,
+            access: broker.as_ref().map_or(0, Broker::access),
             device_id,
             max_target,
             stale_after: millis("stale_after", stale_after)?,
@@ -57,7 +69,7 @@ impl PyDevice {
             },
         };
         Ok(Self(
-            Handle::open(config).map_err(|error| PyOSError::new_err(error.to_string()))?,
+            Handle::open(config, broker).map_err(|error| PyOSError::new_err(error.to_string()))?,
         ))
     }
 
@@ -84,6 +96,74 @@ impl PyDevice {
     /// Lets go of the device.
     fn close(&self) {
         self.0.close();
+    }
+}
+
+/// The way to a device that is behind a broker; see `_core.pyi`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Mqtt {
+    dialect: String,
+    prefix: Option<String>,
+    device_id: Option<String>,
+    climate: String,
+    sensor: String,
+    topics: BTreeMap<String, String>,
+    discovery_prefix: String,
+    foreign_topics: bool,
+    username: Option<String>,
+    password: Option<String>,
+    tls: bool,
+    ca_file: Option<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+}
+
+impl Mqtt {
+    fn broker(&self, host: &str, port: u16) -> PyResult<Broker> {
+        let files = || Files {
+            ca: self.ca_file.clone(),
+            cert: self.cert_file.clone(),
+            key: self.key_file.clone(),
+        };
+        let tls = self.tls.then(|| Tls::load(files())).transpose();
+        Ok(Broker {
+            host: host.to_owned(),
+            port,
+            login: self.username.clone().map(|username| Login {
+                username,
+                password: self.password.clone().unwrap_or_default(),
+            }),
+            tls: tls.map_err(PyValueError::new_err)?,
+        })
+    }
+
+    fn options(self) -> PyResult<mqtt::Options> {
+        let mut topics = BTreeMap::new();
+        for (name, topic) in self.topics {
+            let role = mqtt::Role::ALL.iter().find(|role| role.name() == name);
+            let role = role.ok_or_else(|| PyValueError::new_err(format!("no topic {name}")))?;
+            topics.insert(*role, topic);
+        }
+        Ok(mqtt::Options {
+            dialect: match self.dialect.as_str() {
+                "auto" => None,
+                "esphome" => Some(Dialect::Esphome),
+                "stock_mqtt" => Some(Dialect::StockMqtt),
+                _ => {
+                    return Err(PyValueError::new_err(
+                        "dialect: auto, esphome or stock_mqtt",
+                    ));
+                }
+            },
+            prefix: self.prefix,
+            device_id: self.device_id,
+            climate: self.climate,
+            sensor: self.sensor,
+            topics,
+            discovery_prefix: self.discovery_prefix,
+            foreign_topics: self.foreign_topics,
+        })
     }
 }
 
@@ -133,8 +213,16 @@ impl State {
         self.0.device_on
     }
     #[getter]
-    fn device_target(&self) -> Option<u8> {
+    fn device_target(&self) -> Option<f64> {
         self.0.device_target
+    }
+    #[getter]
+    fn target_limit(&self) -> Option<f64> {
+        self.0.target_limit
+    }
+    #[getter]
+    fn dialect(&self) -> Option<&'static str> {
+        self.0.dialect.map(Dialect::name)
     }
     #[getter]
     fn mode(&self) -> Option<&'static str> {
@@ -167,13 +255,13 @@ impl State {
         self.0.identity.map(crate::dialect::Identity::last4)
     }
     #[getter]
-    fn fault(&self) -> Option<&'static str> {
-        self.0.fault.map(crate::session::Trouble::text)
+    fn fault(&self) -> Option<String> {
+        self.0.fault.as_ref().map(crate::session::Trouble::text)
     }
-    /// Whether the fault keeps the device from heating at all.
     #[getter]
-    fn sensor_fault(&self) -> bool {
-        matches!(self.0.fault, Some(crate::session::Trouble::Device(fault)) if fault.is_sensor())
+    fn cannot_heat(&self) -> bool {
+        let fault = self.0.fault.as_ref();
+        fault.is_some_and(crate::session::Trouble::blocks_heat)
     }
     #[getter]
     fn external_off(&self) -> bool {

@@ -7,12 +7,18 @@
 
 #[path = "driver/bad_input.rs"]
 mod bad_input;
+#[path = "broker/client.rs"]
+#[allow(dead_code, reason = "it serves other tests as well")]
+mod client;
 #[path = "driver/heating.rs"]
 mod heating;
 #[path = "driver/identity.rs"]
 mod identity;
 #[path = "driver/klipper.rs"]
 mod klipper;
+mod mosquitto;
+#[path = "driver/mqtt.rs"]
+mod mqtt;
 #[path = "driver/names.rs"]
 mod names;
 #[path = "driver/peer.rs"]

@@ -10,10 +10,29 @@ from __future__ import annotations
 import dataclasses
 import types
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar
+from typing import Any, Callable, ClassVar, TypedDict
 
-INTERFACE = 1
+INTERFACE = 2
 VERSION = "0.1.0"
+
+
+class Mqtt(TypedDict):
+    """The way to a device that is behind a broker."""
+
+    dialect: str
+    prefix: str | None
+    device_id: str | None
+    climate: str
+    sensor: str
+    topics: dict[str, str]
+    discovery_prefix: str
+    foreign_topics: bool
+    username: str | None
+    password: str | None
+    tls: bool
+    ca_file: str | None
+    cert_file: str | None
+    key_file: str | None
 
 
 @dataclass
@@ -25,14 +44,16 @@ class State:
     temperature: float | None = None
     lost: bool = False
     device_on: bool | None = None
-    device_target: int | None = None
+    device_target: float | None = None
+    target_limit: float | None = None
+    dialect: str | None = None
     mode: str | None = None
     drying: bool | None = None
     remaining_seconds: float | None = None
     firmware_version: str | None = None
     device_id: str | None = None
     fault: str | None = None
-    sensor_fault: bool = False
+    cannot_heat: bool = False
     external_off: bool = False
     forced_offs: int = 0
     failures: int = 0
@@ -162,11 +183,17 @@ class Device:
         lease: float,
         on_external_off: str,
         on_external_on: str,
+        mqtt: Mqtt | None = None,
     ) -> None:
         self.options: dict[str, Any] = {
             key: value for key, value in locals().items() if key != "self"
         }
-        self.session = self.driver.session(f"{host}:{port}")
+        if mqtt is None:
+            del self.options["mqtt"]
+        elif set(mqtt) != set(Mqtt.__annotations__):
+            raise ValueError(f"mqtt: {sorted(mqtt)}")
+        prefix = mqtt["prefix"] if mqtt else None
+        self.session = self.driver.session(f"{host}:{port}" + (f"/{prefix}" if prefix else ""))
         self.closed = 0
         self.driver.opened.append(self)
         self.driver.opening(self.session)

@@ -117,7 +117,7 @@ def test_r2_zero_never_raises_whatever_the_driver_does(
     [
         {"link": "error", "last_error": "device 1a2f answers"},
         {"lost": True},
-        {"fault": "PTC sensor open", "sensor_fault": True},
+        {"fault": "PTC sensor open", "cannot_heat": True},
         {"reading_number": 0, "temperature": None, "read_at": None},
     ],
 )
@@ -209,16 +209,51 @@ def test_a_link_error_is_refused_in_the_drivers_words(host: Host, session: Sessi
     assert "device 1a2f answers at 192.168.1.50" in refusal(host)
 
 
-def test_a_sensor_fault_is_refused_in_the_devices_words(host: Host, session: Session) -> None:
+def test_a_fault_that_forbids_heat_is_refused_in_its_words(host: Host, session: Session) -> None:
     session.state.fault = "the PTC sensor is open"
-    session.state.sensor_fault = True
-    assert "the device reports: the PTC sensor is open" in refusal(host)
+    session.state.cannot_heat = True
+    assert "the device cannot heat: the PTC sensor is open" in refusal(host)
 
 
 def test_another_fault_does_not_stop_a_new_try(host: Host, session: Session) -> None:
     session.state.fault = "a protective stop"
     set_target(host, 45)
     assert session.heat == 45.0
+
+
+@pytest.mark.parametrize(
+    ("dialect", "remedy"),
+    [
+        ("esphome", "raise 'visual: max_temperature' of its climate entity"),
+        ("stock_mqtt", "set a lower target"),
+    ],
+)
+def test_a_target_that_the_device_itself_does_not_take_is_refused(
+    host: Host, session: Session, dialect: str, remedy: str
+) -> None:
+    vars(session.state).update(dialect=dialect, target_limit=30.0)
+    text = refusal(host)
+    assert f"(45.0): the device itself takes at most 30 C: {remedy}" in text
+    set_target(host, 30)
+    assert session.heat == 30.0
+
+
+MQTT = "[panda_breath]\nmqtt_broker: 10.0.0.2\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ("", "panda-breath or panda_breath on broker 10.0.0.2"),
+        ("mqtt_topic_prefix: attic", "attic on broker 10.0.0.2"),
+        ("firmware: esphome", "panda-breath on broker 10.0.0.2"),
+        ("firmware: stock_mqtt", "panda_breath on broker 10.0.0.2"),
+    ],
+)
+def test_behind_a_broker_a_refusal_names_prefix_and_broker(
+    make: Make, more: str, place: str
+) -> None:
+    assert f"panda_breath: {place} cannot be reached: no reading yet" in refusal(make(MQTT + more))
 
 
 def test_a_stuck_driver_is_refused(host: Host, session: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -13,11 +14,11 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "temperature": (float, type(None)),
     "device_temperature": (float, type(None)),
     "target": (float,),
-    "device_target": (int, type(None)),
+    "device_target": (float, type(None)),
     "device_on": (bool, type(None)),
     "link": (str,),
     "firmware_version": (str, type(None)),
-    "dialect": (str,),
+    "dialect": (str, type(None)),
     "stale": (bool,),
     "reading_age": (float, type(None)),
     "mode": (str, type(None)),
@@ -40,7 +41,8 @@ def heating(session: Session) -> None:
     session.read(41.0)
     vars(session.state).update(
         device_on=True,
-        device_target=45,
+        device_target=45.0,
+        dialect="stock",
         mode="on",
         drying=False,
         remaining_seconds=0.0,
@@ -67,7 +69,7 @@ def wrong(session: Session) -> None:
 
 def faulty(session: Session) -> None:
     heating(session)
-    vars(session.state).update(fault="the PTC sensor is open", sensor_fault=True)
+    vars(session.state).update(fault="the PTC sensor is open", cannot_heat=True)
 
 
 def broken(session: Session) -> None:
@@ -140,7 +142,7 @@ def test_what_is_not_known_is_null(make: Make) -> None:
     host = make(SECTION)
     host.advance(2.0)
     status = host.status("panda_breath")
-    nullable = {field for field, types in FIELDS.items() if type(None) in types}
+    nullable = {field for field, types in FIELDS.items() if type(None) in types} - {"dialect"}
     assert {field for field in status if status[field] is None} == nullable
     assert status["stale"] is True
 
@@ -152,7 +154,7 @@ def test_what_is_known_is_shown(make: Make, driver: Driver) -> None:
     host.advance(1.5)
     status = host.status("panda_breath")
     assert status["temperature"] == status["device_temperature"] == 41.0
-    assert (status["target"], status["device_target"], status["device_on"]) == (45.0, 45, True)
+    assert (status["target"], status["device_target"], status["device_on"]) == (45.0, 45.0, True)
     assert (status["link"], status["firmware_version"]) == ("connected", "1.0.3")
     assert (status["stale"], status["fault"], status["fault_reason"]) == (False, False, None)
     assert status["reading_age"] == pytest.approx(1.5)
@@ -202,3 +204,36 @@ def test_each_status_is_an_object_of_its_own(make: Make) -> None:
     assert host.status("panda_breath") is not host.status("panda_breath")
     first = host.status("heater_generic panda_breath")
     assert first is not host.status("heater_generic panda_breath")
+
+
+@pytest.mark.parametrize(
+    ("section", "before", "found", "after"),
+    [
+        ("host: 192.168.1.50", "stock", "stock", "stock"),
+        ("mqtt_broker: 192.168.1.50\nmqtt_port: 80", None, "esphome", "esphome"),
+        ("mqtt_broker: 192.168.1.50\nmqtt_port: 80", None, "stock_mqtt", "stock_mqtt"),
+        ("firmware: esphome\nmqtt_broker: 192.168.1.50\nmqtt_port: 80", "esphome", None, "esphome"),
+    ],
+)
+def test_the_dialect_is_the_configured_one_until_the_device_shows_it(
+    make: Make, driver: Driver, section: str, before: str | None, found: str | None, after: str
+) -> None:
+    host = make(f"[panda_breath]\n{section}\n")
+    status = host.status("panda_breath")
+    check(status)
+    assert status["dialect"] == before
+    driver.session().state.dialect = found
+    host.advance(1.0)
+    assert host.status("panda_breath")["dialect"] == after
+
+
+def test_r11_no_status_shows_the_password(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("s3cret\n")
+    host = make(
+        "[panda_breath]\nmqtt_broker: 10.0.0.2\nmqtt_username: klipper\n"
+        f"mqtt_password_file: {file}\n"
+    )
+    assert host.state == "ready", host.message
+    for name in ("panda_breath", "configfile", "heater_generic panda_breath", "webhooks"):
+        assert "s3cret" not in json.dumps(host.status(name))

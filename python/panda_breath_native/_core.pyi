@@ -4,7 +4,7 @@ No method here waits for anything: not for the network, not for a lock, not for 
 are seconds, temperatures C. ``None`` means that it is not known.
 """
 
-from typing import final
+from typing import TypedDict, final, type_check_only
 
 __all__ = ["INTERFACE", "Device", "State", "__version__", "main"]
 
@@ -12,6 +12,35 @@ INTERFACE: int
 """Changes when the Klipper module and the wheel would no longer understand each other."""
 
 __version__: str
+
+@type_check_only
+class Mqtt(TypedDict):
+    """The way to a device that is behind a broker. All keys are needed; None: not given."""
+
+    dialect: str
+    """"esphome", "stock_mqtt", or "auto": whichever speaks first."""
+    prefix: str | None
+    """First levels of its topics; None: the dialect's default, with "auto" those of both."""
+    device_id: str | None
+    """stock_mqtt: 12 hexadecimal digits; esphome: the node's name, where it is not the prefix."""
+    climate: str
+    """esphome: object id of the climate entity."""
+    sensor: str
+    """esphome: object id of the chamber temperature sensor."""
+    topics: dict[str, str]
+    """esphome: topics that are elsewhere, by the role in the option ``mqtt_ROLE_topic``."""
+    discovery_prefix: str
+    """esphome: where the discovery messages are; empty: not looked at."""
+    foreign_topics: bool
+    """esphome: whether discovery may name command topics outside of the prefix."""
+    username: str | None
+    password: str | None
+    """Never shown again, in no error and no log."""
+    tls: bool
+    ca_file: str | None
+    """Whose certificates are believed; None: those of the system."""
+    cert_file: str | None
+    key_file: str | None
 
 @final
 class Device:
@@ -30,13 +59,15 @@ class Device:
         lease: float,
         on_external_off: str,
         on_external_on: str,
+        mqtt: Mqtt | None = None,
     ) -> Device:
         """Starts to look after the device, or takes it over from the printer before a RESTART.
 
         ``name``: the section's name, for messages. ``device_id``: its last 4 digits, or None for
         whichever answers first. ``on_external_off``: "accept" or "reassert"; ``on_external_on``:
-        "off" or "allow". Raises ValueError for an option that makes no sense, OSError when the
-        system has no thread or descriptor left.
+        "off" or "allow". With ``mqtt``, ``host`` and ``port`` are the broker's, and the files of
+        its encryption are read here. Raises ValueError for an option that makes no sense or a file
+        that cannot be used, OSError when the system has no thread or descriptor left.
         """
     def want(self, target: float, armed: bool, ack: int) -> None:
         """Says what Klipper wants: the latest counts, and leaves at once.
@@ -75,7 +106,13 @@ class State:
     @property
     def device_on(self) -> bool | None: ...
     @property
-    def device_target(self) -> int | None: ...
+    def device_target(self) -> float | None: ...
+    @property
+    def target_limit(self) -> float | None:
+        """The highest target that the device says it takes."""
+    @property
+    def dialect(self) -> str | None:
+        """stock, stock_mqtt or esphome, once that is known."""
     @property
     def mode(self) -> str | None:
         """auto, on or drying."""
@@ -92,8 +129,8 @@ class State:
     def fault(self) -> str | None:
         """What is wrong with the device, in words."""
     @property
-    def sensor_fault(self) -> bool:
-        """The fault is a sensor's: the device will not heat."""
+    def cannot_heat(self) -> bool:
+        """As long as the fault lasts, the device cannot or must not heat."""
     @property
     def external_off(self) -> bool: ...
     @property

@@ -2,16 +2,35 @@
 //!
 //! No sockets, clocks, threads or Python here. A dialect turns what the device sends into a
 //! [`Report`] and what Klipper wants into bytes; it decides nothing.
+//!
+//! * [`stock`]: BIQU's firmware over its own WebSocket
+//! * [`mqtt`]: what the dialects behind a broker have in common, and which of them it is
+//! * [`esphome`], with `discovery`: an ESPHome node
+//! * [`stock_mqtt`]: BIQU's firmware 1.0.4 over MQTT
 
+mod discovery;
+pub mod esphome;
+pub mod mqtt;
 pub mod stock;
+pub mod stock_mqtt;
 
 use std::fmt;
+
+/// No device sends more than about 3 KiB; a longer message is somebody else's (rule R6).
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Outside of this a number is not a chamber temperature, C (rule R5).
+const PLAUSIBLE: std::ops::RangeInclusive<f64> = -40.0..=150.0;
 
 /// The firmware families this crate knows by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// BIQU's own firmware over its WebSocket (0.0.0 and 1.x).
     Stock,
+    /// BIQU's own firmware over MQTT (1.0.4 and later).
+    StockMqtt,
+    /// ESPHome over MQTT.
+    Esphome,
 }
 
 impl Dialect {
@@ -19,6 +38,8 @@ impl Dialect {
     pub fn name(self) -> &'static str {
         match self {
             Self::Stock => "stock",
+            Self::StockMqtt => "stock_mqtt",
+            Self::Esphome => "esphome",
         }
     }
 }
@@ -36,8 +57,14 @@ pub struct Report {
     pub on: Option<bool>,
     /// What the device does while it is on.
     pub mode: Option<Mode>,
+    /// Whether the heating element has power, where the firmware says so apart from the switch.
+    pub heating: Option<bool>,
     /// The device's chamber target, C.
-    pub target: Option<u8>,
+    pub target: Option<f64>,
+    /// How finely the device tells its target, C.
+    pub target_step: Option<f64>,
+    /// The highest target the device takes, C, where it says so.
+    pub target_limit: Option<f64>,
     /// Whether a drying cycle runs.
     pub drying: Option<bool>,
     /// What is left of the drying cycle, seconds.
@@ -46,14 +73,44 @@ pub struct Report {
     pub settings: Settings,
     /// The device stopped itself, or cannot measure.
     pub fault: Option<Fault>,
+    /// The device has spoken, even if there is nothing in it to act on.
+    pub heard: bool,
+    /// The broker says that the device is there, or not.
+    pub present: Option<bool>,
+    /// Something on the broker that only a human can put right.
+    pub broker: Option<BrokerNews>,
     /// How many known fields had a type or value that means nothing and were left out.
     pub ignored: u32,
+}
+
+/// What is found on a broker beside the device's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerNews {
+    /// The broker keeps a command on this topic and gives it to the device at every connect.
+    RetainedCommand(String),
+    /// That command is gone.
+    CommandCleared(String),
+    /// A discovery message that must not be followed, and why.
+    Refused(String),
+    /// Several devices answer where one should; their names.
+    SeveralDevices(String),
 }
 
 impl Report {
     /// Whether this message is the full state that a device sends to a new connection.
     pub fn is_snapshot(&self) -> bool {
         self.firmware.is_some()
+    }
+
+    /// Whether the device itself says anything in it. Out of step with a stream, a reader finds
+    /// messages that say nothing for ever.
+    pub fn is_from_device(&self) -> bool {
+        let nothing = Self {
+            ignored: self.ignored,
+            broker: self.broker.clone(),
+            ..Self::default()
+        };
+        *self != nothing
     }
 }
 
@@ -185,6 +242,15 @@ impl fmt::Debug for Firmware {
 pub struct Identity(pub u64);
 
 impl Identity {
+    /// A MAC address as its hexadecimal digits, with or without separators: its own last digits
+    /// are shown then.
+    pub fn of_mac(text: &str) -> Option<Self> {
+        let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-')).collect();
+        let is_mac = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = is_mac.then(|| u64::from_str_radix(&digits, 16).ok())?;
+        number.map(Self)
+    }
+
     /// FNV-1a, 64 bits, with the two halves folded in once more so that the last digits depend on
     /// all of the input. Not a secret-keeping hash: only its last 4 digits are ever shown.
     pub fn of(text: &str) -> Self {
@@ -207,13 +273,62 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// A chamber target as it is sent: above 0, in tenths of a degree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    tenths: u16,
+}
+
+impl Target {
+    /// The nearest target to so many degrees C, in steps of so many tenths, from one step up to a
+    /// whole number of degrees.
+    pub fn nearest(celsius: f64, step_tenths: u8, most: u8) -> Self {
+        let step = f64::from(step_tenths.max(1)) / 10.0;
+        let rounded = ((celsius / step).round() * step).clamp(step, f64::from(most));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to at most 255 degrees"
+        )]
+        let tenths = (rounded * 10.0).round() as u16;
+        Self { tenths }
+    }
+
+    /// A whole number of degrees C.
+    pub fn whole(celsius: u8) -> Self {
+        Self {
+            tenths: u16::from(celsius) * 10,
+        }
+    }
+
+    /// C.
+    pub fn celsius(self) -> f64 {
+        f64::from(self.tenths) / 10.0
+    }
+
+    /// The nearest whole number of degrees C.
+    pub fn degrees(self) -> u16 {
+        (self.tenths + 5) / 10
+    }
+}
+
+/// As people and devices write it: `45`, `45.5`.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tenths % 10 {
+            0 => write!(f, "{}", self.tenths / 10),
+            tenth => write!(f, "{}.{tenth}", self.tenths / 10),
+        }
+    }
+}
+
 /// What the device is asked to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// Off.
     Off,
-    /// Heat the chamber to this many degrees, C.
-    Heat(u8),
+    /// Heat the chamber to this target.
+    Heat(Target),
 }
 
 /// Why a message could not be read at all. The link is kept: the next message may be fine.
@@ -225,6 +340,8 @@ pub enum DecodeError {
     NotAnObject,
     /// Larger than any message a device sends.
     TooLarge(usize),
+    /// A word or number that means nothing on its topic.
+    Meaningless,
 }
 
 impl fmt::Display for DecodeError {
@@ -233,6 +350,7 @@ impl fmt::Display for DecodeError {
             Self::NotJson(at) => write!(f, "message is not JSON (at byte {at})"),
             Self::NotAnObject => write!(f, "message is not a JSON object"),
             Self::TooLarge(len) => write!(f, "message of {len} bytes is larger than 64 KiB"),
+            Self::Meaningless => write!(f, "message means nothing on its topic"),
         }
     }
 }

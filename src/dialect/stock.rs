@@ -8,14 +8,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{DecodeError, Fault, Firmware, Identity, Language, Mode, Report, Setting, Settings};
-
-/// No device sends more than about 3 KiB; a longer message is somebody else's (rule R6).
-pub const MAX_MESSAGE: usize = 64 * 1024;
-
-/// The device's temperature table ends at 10 and about 125 C; outside of this a number is not a
-/// temperature (rule R5).
-const PLAUSIBLE: std::ops::RangeInclusive<f64> = -40.0..=150.0;
+use super::{
+    DecodeError, Fault, Firmware, Identity, Language, MAX_MESSAGE, Mode, PLAUSIBLE, Report,
+    Setting, Settings,
+};
 
 /// 0.0.0 and 1.x disagree about what the numbers mean, so a reader must know which it talks to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,7 +60,8 @@ impl Stock {
         match setting {
             Setting::Off => r#"{"settings":{"work_on":false}}"#.to_owned(),
             // Mode 2 is "on" in every firmware.
-            Setting::Heat(c) => {
+            Setting::Heat(wanted) => {
+                let c = wanted.degrees();
                 format!(r#"{{"settings":{{"work_mode":2,"{target}":{c},"work_on":true}}}}"#)
             }
         }
@@ -146,7 +143,8 @@ impl RawSettings {
             target: match generation {
                 Generation::Pre => self.temp,
                 Generation::One => self.set_temp,
-            },
+            }
+            .map(f64::from),
             drying: self.running,
             remaining_seconds: self.remaining_seconds,
             settings: Settings {
@@ -159,6 +157,7 @@ impl RawSettings {
             },
             fault,
             ignored: self.ignored,
+            ..Report::default()
         }
     }
 

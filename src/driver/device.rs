@@ -1,61 +1,55 @@
-//! One task per device: it feeds the session what happens and does what the session says.
+//! All devices of the process: a task each, what is kept beside it, and what becomes of one that
+//! fails.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
-use tungstenite::Message;
 
 use crate::dialect::Identity;
-use crate::session::{Claim, Command, Config, Conn, Input, Session, Snapshot};
+use crate::session::{Config, Session, Snapshot};
 
 use super::clock;
-use super::reach::reach;
-use super::resolve::Resolver;
+use super::mqtt::Broker;
 use super::shared::Shared;
-use super::websocket::{Connection, Incoming};
+use super::task::Task;
 use super::{Order, REGISTRY};
 
-/// So many messages are worked through before anybody else gets a turn.
-const BATCH: usize = 64;
 /// A device whose session keeps failing is left alone, with the link in `error`.
 const MOST_PANICS: u32 = 3;
 
 /// Who has which device (rule "two sections with one identity").
-type Claims = Rc<RefCell<BTreeMap<Identity, Holder>>>;
+pub(super) type Claims = Rc<RefCell<BTreeMap<Identity, Holder>>>;
 
 #[derive(Clone)]
-struct Holder {
-    key: String,
-    entry: Rc<Entry>,
+pub(super) struct Holder {
+    pub(super) key: String,
+    pub(super) entry: Rc<Entry>,
 }
 
 /// What the driver keeps of a device beside its task.
-struct Entry {
-    shared: Arc<Shared>,
+pub(super) struct Entry {
+    pub(super) shared: Arc<Shared>,
     /// The handle that was opened last, as far as the orders have been read.
-    handle: Cell<u64>,
+    pub(super) handle: Cell<u64>,
     running: Cell<bool>,
-    wake: Notify,
-    orders: RefCell<Vec<TaskOrder>>,
-    config: RefCell<Config>,
-    owned: Cell<bool>,
+    pub(super) wake: Notify,
+    pub(super) orders: RefCell<Vec<TaskOrder>>,
+    pub(super) config: RefCell<Config>,
+    /// The way in at its broker, for a device that has one.
+    pub(super) broker: RefCell<Option<Broker>>,
+    pub(super) owned: Cell<bool>,
     panics: Cell<u32>,
     /// What was published last, for the session that follows a failed one.
-    last: RefCell<Snapshot>,
+    pub(super) last: RefCell<Snapshot>,
 }
 
-enum TaskOrder {
+pub(super) enum TaskOrder {
     Adopt,
     Orphan,
     /// Another section has verified the same device and looks after it from now on.
@@ -82,8 +76,9 @@ impl Devices {
                 key,
                 number,
                 config,
+                broker,
                 shared,
-            } => self.open(key, number, config, shared),
+            } => self.open(key, number, *config, broker, shared),
             Order::Close { key, number } => {
                 let Some(entry) = self.entries.get(&key) else {
                     return;
@@ -96,20 +91,28 @@ impl Devices {
         }
     }
 
-    fn open(&mut self, key: String, number: u64, config: Config, shared: Arc<Shared>) {
+    fn open(
+        &mut self,
+        key: String,
+        number: u64,
+        config: Config,
+        broker: Option<Broker>,
+        shared: Arc<Shared>,
+    ) {
         let Some(entry) = self.entries.get(&key).map(Rc::clone) else {
             let before = Snapshot {
                 identity: REGISTRY.lock().pinned.get(&key).copied(),
                 ..Snapshot::default()
             };
             let session = Session::after(config.clone(), seed(), &before);
-            let entry = Rc::new(Entry::new(number, config, shared));
+            let entry = Rc::new(Entry::new(number, config, broker, shared));
             self.spawn(key.clone(), &entry, session);
             self.entries.insert(key, entry);
             return;
         };
         entry.handle.set(number);
         entry.config.replace(config);
+        entry.broker.replace(broker);
         entry.owned.set(true);
         if entry.running.get() {
             entry.order(TaskOrder::Adopt);
@@ -128,15 +131,12 @@ impl Devices {
 
     fn spawn(&mut self, key: String, entry: &Rc<Entry>, session: Session) {
         entry.running.set(true);
-        let task = Task {
-            key: key.clone(),
-            entry: Rc::clone(entry),
-            claims: Rc::clone(&self.claims),
+        let task = Task::new(
+            key.clone(),
+            Rc::clone(entry),
+            Rc::clone(&self.claims),
             session,
-            resolver: Resolver::default(),
-            links: Vec::new(),
-            over: false,
-        };
+        );
         let handle = self.tasks.spawn_local(task.run());
         self.keys.insert(handle.id(), key);
     }
@@ -208,12 +208,12 @@ impl Devices {
 }
 
 /// Differs from session to session, so that a thousand of them do not knock in step.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
 impl Entry {
-    fn new(number: u64, config: Config, shared: Arc<Shared>) -> Self {
+    fn new(number: u64, config: Config, broker: Option<Broker>, shared: Arc<Shared>) -> Self {
         Self {
             shared,
             handle: Cell::new(number),
@@ -221,238 +221,17 @@ impl Entry {
             wake: Notify::new(),
             orders: RefCell::default(),
             config: RefCell::new(config),
+            broker: RefCell::new(broker),
             owned: Cell::new(true),
             panics: Cell::new(0),
             last: RefCell::default(),
         }
     }
 
-    fn order(&self, order: TaskOrder) {
+    pub(super) fn order(&self, order: TaskOrder) {
         self.orders.borrow_mut().push(order);
         self.wake.notify_one();
     }
-}
-
-/// One device at work.
-struct Task {
-    key: String,
-    entry: Rc<Entry>,
-    claims: Claims,
-    session: Session,
-    resolver: Resolver,
-    /// At most two: the one that stays, and a short one.
-    links: Vec<(Conn, Link)>,
-    /// The session has said that nothing is left to do.
-    over: bool,
-}
-
-type Opening<T> = Pin<Box<dyn Future<Output = Result<T, String>>>>;
-
-/// How far a connection has come.
-enum Link {
-    Reaching(Opening<TcpStream>),
-    Shaking(Opening<Connection>),
-    Open(Box<Connection>),
-}
-
-/// What a link has to say.
-enum LinkEvent {
-    Reached(TcpStream),
-    Opened(Box<Connection>),
-    Readable,
-    Failed(String),
-}
-
-impl Task {
-    async fn run(mut self) {
-        let entry = Rc::clone(&self.entry);
-        self.turn(Input::Tick);
-        loop {
-            self.obey();
-            if self.over {
-                return;
-            }
-            let now = clock::now();
-            let snapshot = self.session.snapshot(now);
-            entry.last.replace(snapshot.clone());
-            entry.shared.turned(now);
-            entry.shared.publish(snapshot);
-            let wait = self.session.deadline(now) - now;
-            // A new timer each time: one that is set anew leaves its old entry in the runtime's
-            // wheel, and the thread wakes up for that one as well.
-            let due = sleep_until(Instant::now() + Duration::from_millis(wait));
-            tokio::select! {
-                () = entry.wake.notified() => self.told(),
-                (conn, event) = next_event(&mut self.links) => self.happened(conn, event),
-                () = due => self.turn(Input::Tick),
-            }
-        }
-    }
-
-    fn turn(&mut self, input: Input<'_>) {
-        self.session.renew(self.entry.shared.renewed_at());
-        self.session.handle(clock::now(), input);
-    }
-
-    /// The other thread, or another device, has something for us.
-    fn told(&mut self) {
-        let orders = std::mem::take(&mut *self.entry.orders.borrow_mut());
-        for order in orders {
-            match order {
-                TaskOrder::Adopt => {
-                    let config = self.entry.config.borrow().clone();
-                    self.turn(Input::Adopted(&config));
-                }
-                TaskOrder::Orphan => self.turn(Input::Orphaned),
-                TaskOrder::End => self.session.end(clock::now()),
-            }
-        }
-        match self.entry.shared.take_wish(self.entry.handle.get()) {
-            Some(wish) => self.turn(Input::Wish(wish)),
-            None => self.turn(Input::Tick),
-        }
-    }
-
-    fn happened(&mut self, conn: Conn, event: LinkEvent) {
-        match event {
-            LinkEvent::Reached(stream) => {
-                self.set_link(conn, Link::Shaking(Box::pin(Connection::handshake(stream))));
-                self.turn(Input::Reached(conn));
-            }
-            LinkEvent::Opened(connection) => match connection.address() {
-                Ok(address) => {
-                    self.set_link(conn, Link::Open(connection));
-                    self.turn(Input::Opened(conn, address));
-                    self.read(conn);
-                }
-                Err(_) => self.close(conn, "closed by the device"),
-            },
-            LinkEvent::Readable => self.read(conn),
-            LinkEvent::Failed(why) => self.close(conn, &why),
-        }
-    }
-
-    /// Works through what has arrived on a connection, up to a batch of it.
-    fn read(&mut self, conn: Conn) {
-        for _ in 0..BATCH {
-            let Some((_, Link::Open(connection))) =
-                self.links.iter_mut().find(|(other, _)| *other == conn)
-            else {
-                return;
-            };
-            match connection.take() {
-                None => return,
-                Some(Incoming::Unreadable) => self.turn(Input::Unreadable(conn)),
-                Some(Incoming::Ended(why)) => return self.close(conn, &why),
-                Some(Incoming::Message(message)) => {
-                    let bytes: &[u8] = match &message {
-                        Message::Text(text) => text.as_bytes(),
-                        Message::Binary(bytes) => bytes,
-                        Message::Ping(_)
-                        | Message::Pong(_)
-                        | Message::Close(_)
-                        | Message::Frame(_) => {
-                            continue;
-                        }
-                    };
-                    self.turn(Input::Frame(conn, bytes));
-                }
-            }
-            self.obey();
-            if self.over {
-                return;
-            }
-        }
-    }
-
-    fn close(&mut self, conn: Conn, why: &str) {
-        self.links.retain(|(other, _)| *other != conn);
-        self.turn(Input::Closed(conn, why));
-    }
-
-    fn set_link(&mut self, conn: Conn, link: Link) {
-        self.links.retain(|(other, _)| *other != conn);
-        self.links.push((conn, link));
-    }
-
-    /// Does what the session says.
-    fn obey(&mut self) {
-        while let Some(command) = self.session.poll() {
-            match command {
-                Command::Connect { conn, address } => self.connect(conn, address),
-                Command::Send(conn, text) => {
-                    for (other, link) in &mut self.links {
-                        if let (true, Link::Open(connection)) = (*other == conn, link) {
-                            connection.send(text);
-                            break;
-                        }
-                    }
-                }
-                // Dropping the socket resets it: SO_LINGER is 0 from its first moment.
-                Command::Abort(conn) => self.links.retain(|(other, _)| *other != conn),
-                Command::Claim(identity) => self.claim(identity),
-                Command::Tell(event) => self.entry.shared.tell(event),
-                Command::End => self.over = !self.entry.owned.get(),
-            }
-        }
-    }
-
-    fn connect(&mut self, conn: Conn, address: Option<SocketAddr>) {
-        let (host, port) = {
-            let config = self.entry.config.borrow();
-            (config.host.clone(), config.port)
-        };
-        // Asked here, so that an answer that comes after this attempt is there for the next one.
-        drop(self.resolver.lookup(&host));
-        let reaching = reach(self.resolver.clone(), host, port, address);
-        self.set_link(conn, Link::Reaching(Box::pin(reaching)));
-    }
-
-    /// Whether another section has this very device.
-    fn claim(&mut self, identity: Identity) {
-        let holder = self.claims.borrow().get(&identity).cloned();
-        let mut doubt = false;
-        if let Some(holder) = holder.filter(|holder| holder.key != self.key) {
-            if holder.entry.owned.get() {
-                let name = holder.entry.config.borrow().name.clone();
-                return self.turn(Input::Claimed(Claim::Taken(&name)));
-            }
-            // What is left of an earlier configuration: this session takes over its duty.
-            holder.entry.order(TaskOrder::End);
-            doubt = true;
-        }
-        let holder = Holder {
-            key: self.key.clone(),
-            entry: Rc::clone(&self.entry),
-        };
-        self.claims.borrow_mut().insert(identity, holder);
-        self.turn(Input::Claimed(Claim::Ours { doubt }));
-    }
-}
-
-/// The next thing that happens on any link. Safe to drop at any time: nothing is taken out of a
-/// link before it is returned.
-async fn next_event(links: &mut [(Conn, Link)]) -> (Conn, LinkEvent) {
-    std::future::poll_fn(|cx| {
-        for (conn, link) in links.iter_mut() {
-            let event = match link {
-                Link::Reaching(reaching) => reaching.as_mut().poll(cx).map(|result| match result {
-                    Ok(stream) => LinkEvent::Reached(stream),
-                    Err(why) => LinkEvent::Failed(why),
-                }),
-                Link::Shaking(shaking) => shaking.as_mut().poll(cx).map(|result| match result {
-                    Ok(connection) => LinkEvent::Opened(Box::new(connection)),
-                    Err(why) => LinkEvent::Failed(why),
-                }),
-                Link::Open(connection) => connection.poll_ready(cx).map(|()| LinkEvent::Readable),
-            };
-            if let std::task::Poll::Ready(event) = event {
-                return std::task::Poll::Ready((*conn, event));
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await
 }
 
 #[cfg(test)]
@@ -475,7 +254,7 @@ mod tests {
                 ..Config::default()
             };
             let key = "stock 127.0.0.1:1".to_owned();
-            devices.open(key.clone(), 1, config, Arc::clone(&shared));
+            devices.open(key.clone(), 1, config, None, Arc::clone(&shared));
             tokio::task::yield_now().await;
             assert_eq!(shared.fetch().failures, 0);
 
@@ -516,7 +295,7 @@ mod tests {
                 ..Config::default()
             };
             let key = "stock 127.0.0.1:1".to_owned();
-            devices.open(key.clone(), 1, config, Arc::clone(&shared));
+            devices.open(key.clone(), 1, config, None, Arc::clone(&shared));
             tokio::task::yield_now().await;
 
             devices.obey(Order::Close { key, number: 1 });

@@ -3,17 +3,21 @@
 //!
 //! * [`mod@self`]: the process-wide thread, and the handle that the reactor's side holds
 //! * `shared`: the lock-free slots and the queue between the two threads
-//! * `device`: one task per device: its session and its connections
-//! * `websocket`, [`mqtt`]: how messages get there; `reach`, `resolve`, [`mdns`]: how to get there
+//! * `device`: all devices of the process, and what becomes of a task that fails
+//! * `task`: one device's task: its session and its connections
+//! * `link`: one connection, from a name to messages
+//! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
 
 mod clock;
 mod device;
+mod link;
 pub mod mdns;
 pub mod mqtt;
 mod reach;
 mod resolve;
 mod shared;
+mod task;
 mod websocket;
 
 use std::collections::BTreeMap;
@@ -30,6 +34,7 @@ use tokio::net::unix::pipe;
 
 use crate::dialect::Identity;
 use crate::session::{Config, Snapshot, Wish};
+use mqtt::Broker;
 use shared::Shared;
 
 /// Name servers answer when they like; more than two of their threads are never kept waiting.
@@ -63,7 +68,8 @@ enum Order {
     Open {
         key: String,
         number: u64,
-        config: Config,
+        config: Box<Config>,
+        broker: Option<Broker>,
         shared: Arc<Shared>,
     },
     /// It was closed.
@@ -91,8 +97,10 @@ pub struct Handle {
 impl Handle {
     /// Starts to look after a device, or takes it over from the printer before a RESTART: same
     /// session, same connection. The driver's thread is started when there is none.
-    pub fn open(config: Config) -> io::Result<Self> {
-        let key = format!("stock {}:{}", config.host.to_ascii_lowercase(), config.port);
+    ///
+    /// `broker` is the way in for a device that is behind one.
+    pub fn open(config: Config, broker: Option<Broker>) -> io::Result<Self> {
+        let key = key(&config);
         let mut registry = REGISTRY.lock();
         let hub = if let Some(hub) = &registry.hub {
             Arc::clone(hub)
@@ -112,7 +120,8 @@ impl Handle {
         let order = Order::Open {
             key: key.clone(),
             number,
-            config,
+            config: Box::new(config),
+            broker,
             shared: Arc::clone(&shared),
         };
         hub.inbox.push(order);
@@ -180,6 +189,18 @@ impl Handle {
                 number: self.number,
             });
             self.hub.wake();
+        }
+    }
+}
+
+/// What makes a device the same over a RESTART: where it is.
+fn key(config: &Config) -> String {
+    let place = format!("{}:{}", config.host.to_ascii_lowercase(), config.port);
+    match &config.mqtt {
+        None => format!("stock {place}"),
+        Some(mqtt) => {
+            let id = mqtt.device_id.as_deref().unwrap_or_default();
+            format!("mqtt {place}/{}/{id}", mqtt.place(None))
         }
     }
 }

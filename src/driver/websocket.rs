@@ -12,7 +12,7 @@ use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::dialect::stock::MAX_MESSAGE;
+use crate::dialect::MAX_MESSAGE;
 
 use super::reach::io_text;
 

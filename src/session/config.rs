@@ -1,5 +1,7 @@
 //! What a session is told once: the options of one device.
 
+use crate::dialect::{Dialect, mqtt};
+
 use super::Millis;
 
 /// The options of one device. Times in milliseconds, temperatures in C.
@@ -7,10 +9,15 @@ use super::Millis;
 pub struct Config {
     /// The section's name, for messages: `panda_breath` or `panda_breath NAME`.
     pub name: String,
-    /// Host name or address, as the user wrote it.
+    /// Host name or address, as the user wrote it: the device's, or its broker's.
     pub host: String,
-    /// TCP port.
+    /// TCP port there.
     pub port: u16,
+    /// Where the device is on its broker; `None`: it is spoken to directly.
+    pub mqtt: Option<mqtt::Options>,
+    /// A number that changes when the way in at the broker does (who we are, whom we believe):
+    /// a connection made another way is of no use then.
+    pub access: u64,
     /// The last digits of the only device that is accepted here.
     pub device_id: Option<String>,
     /// Second line of defence: nothing above this is ever sent. The shim refuses it first.
@@ -33,6 +40,8 @@ impl Default for Config {
             name: "panda_breath".into(),
             host: "PandaBreath.local".into(),
             port: 80,
+            mqtt: None,
+            access: 0,
             device_id: None,
             max_target: 60,
             stale_after: 7_000,
@@ -40,6 +49,24 @@ impl Default for Config {
             lease: 10_000,
             on_external_off: OnExternalOff::Accept,
             on_external_on: OnExternalOn::Off,
+        }
+    }
+}
+
+impl Config {
+    /// What to call the device's place in messages, given what it was found to speak.
+    pub(super) fn place(&self, found: Option<Dialect>) -> String {
+        match &self.mqtt {
+            None => self.host.clone(),
+            Some(mqtt) => format!("{} on broker {}", mqtt.place(found), self.host),
+        }
+    }
+
+    /// What to call the other end of the connection in messages.
+    pub(super) fn peer(&self) -> String {
+        match &self.mqtt {
+            None => self.host.clone(),
+            Some(_) => format!("broker {}", self.host),
         }
     }
 }

@@ -20,7 +20,15 @@ pub(super) const CROSSING: Millis = 1_000;
 pub(super) struct Device {
     pub(super) on: Option<bool>,
     pub(super) mode: Option<Mode>,
-    pub(super) target: Option<u8>,
+    pub(super) heating: Option<bool>,
+    pub(super) target: Option<f64>,
+    /// How finely the target is told, C.
+    pub(super) target_step: Option<f64>,
+    pub(super) target_limit: Option<f64>,
+    /// When it last said what it does, apart from measuring.
+    pub(super) told_at: Millis,
+    /// It has connected anew, and has not yet said that it is on.
+    pub(super) restarted: bool,
     pub(super) drying: Option<bool>,
     pub(super) remaining: Option<(u32, Millis)>,
     pub(super) settings: Settings,
@@ -40,23 +48,39 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn is(&self, setting: Setting) -> bool {
         match setting {
-            Setting::Off => self.on == Some(false),
-            Setting::Heat(c) => {
-                self.on == Some(true) && self.mode == Some(Mode::On) && self.target == Some(c)
+            // Where there is a word for the element, it is the one that counts.
+            Setting::Off => self.on == Some(false) && self.heating != Some(true),
+            Setting::Heat(target) => {
+                self.on == Some(true)
+                    && self.mode == Some(Mode::On)
+                    && self.is_near(target.celsius())
             }
         }
+    }
+
+    /// Whether the device's target is this one, as finely as it tells it.
+    pub(super) fn is_near(&self, celsius: f64) -> bool {
+        let half_a_step = self.target_step.unwrap_or(1.0) / 2.0 + 1e-6;
+        self.target
+            .is_some_and(|told| (told - celsius).abs() <= half_a_step)
     }
 
     pub(super) fn assume(&mut self, setting: Setting) {
         match setting {
             Setting::Off => self.on = Some(false),
-            Setting::Heat(c) => {
+            Setting::Heat(target) => {
                 self.on = Some(true);
                 self.mode = Some(Mode::On);
-                self.target = Some(c);
+                self.target = Some(f64::from(target.degrees()));
             }
         }
         self.last_sent = Some(setting);
+    }
+
+    /// Whatever it said may no longer be so.
+    pub(super) fn forget_state(&mut self) {
+        self.on = None;
+        self.heating = None;
     }
 
     /// A new target is a new try: it clears what was only said once.
@@ -74,119 +98,21 @@ impl Device {
 }
 
 impl Session {
-    /// A snapshot of the verified device, from a connection opened at `opened_at`.
-    pub(super) fn snapshot_seen(&mut self, now: Millis, opened_at: Millis, report: &Report) {
-        let written = self.main.as_ref().and_then(super::link::Main::last_write);
-        if written.is_some_and(|written| opened_at < written + CROSSING) {
-            // Older than what it should tell about.
-            self.device.doubt_at = Some(now + CROSSING);
-            return;
-        }
-        self.device.last_look = now;
-        self.device.doubt_at = None;
-        self.device.firmware = report.firmware.or(self.device.firmware);
-        match report.on {
-            Some(true) => self.snapshot_says_on(now),
-            Some(false) => self.snapshot_says_off(now, opened_at),
-            None => {}
-        }
-        self.take(now, report);
-    }
-
-    fn snapshot_says_on(&mut self, now: Millis) {
-        if self.want() != Want::Off {
-            return;
-        }
-        let was_off = self.device.on == Some(false);
-        self.device.on = Some(true);
-        if !was_off {
-            self.off.seen_on();
-            self.tell(now, "the device is on; turning it off".to_owned());
-        } else if self.may_stay_on() {
-            self.off.seen_on();
-            self.external_on(now, "the device was turned on by another client");
-        } else {
-            self.found_on(now);
-        }
-    }
-
-    fn found_on(&mut self, now: Millis) {
+    /// It is on although it was turned off; the third time that is a fault. Returns whether it is.
+    pub(super) fn count_found_on(&mut self, now: Millis) -> bool {
         let fault = self.off.found_on();
         if fault && self.device.trouble.is_none() {
             self.device.trouble = Some(Trouble::WillNotStayOff);
-            self.tell(now, Trouble::WillNotStayOff.text().to_owned());
-        } else if !fault {
-            self.tell(
-                now,
-                "the device was found on again; turning it off".to_owned(),
-            );
+            self.tell(now, Trouble::WillNotStayOff.text());
         }
+        fault
     }
 
-    fn snapshot_says_off(&mut self, now: Millis, opened_at: Millis) {
-        if self.wants_heat() && self.device.on == Some(true) {
-            self.declined(now);
-        }
-        self.device.on = Some(false);
-        if opened_at >= self.off.proof_from()
-            && self.off.seen_off(now)
-            && self.device.trouble == Some(Trouble::WillNotStayOff)
-        {
-            self.device.trouble = None;
-        }
-    }
-
-    /// A message on the live connection that is not a snapshot asked for.
-    pub(super) fn report(&mut self, now: Millis, report: &Report) {
-        let crossing = self
-            .main
-            .as_ref()
-            .and_then(super::link::Main::last_write)
-            .is_some_and(|written| now < written + CROSSING);
-        if crossing && (report.on.is_some() || report.mode.is_some()) {
-            self.device.doubt_at = Some(now + CROSSING);
-            // Off may not wait for the doubt: an on that is not ours is taken at once.
-            if report.on == Some(true) && self.want() == Want::Off {
-                self.pushed_on(now);
-            }
-            let measured = Report {
-                reading: report.reading,
-                fault: report.fault,
-                ..Report::default()
-            };
-            return self.take(now, &measured);
-        }
-        match report.on {
-            Some(true) => self.pushed_on(now),
-            Some(false) => {
-                if self.wants_heat() && self.device.on == Some(true) {
-                    self.declined(now);
-                }
-                self.device.on = Some(false);
-            }
-            None => {}
-        }
-        self.take(now, report);
-    }
-
-    /// A button, most likely: other clients' writes are not pushed.
-    fn pushed_on(&mut self, now: Millis) {
-        if self.want() != Want::Off {
-            return;
-        }
-        let was_off = self.device.on == Some(false);
-        self.device.on = Some(true);
-        self.off.seen_on();
-        if was_off {
-            self.external_on(now, "the device was turned on by hand");
-        }
-    }
-
-    fn may_stay_on(&self) -> bool {
+    pub(super) fn may_stay_on(&self) -> bool {
         self.owned && self.config.on_external_on == OnExternalOn::Allow
     }
 
-    fn external_on(&mut self, now: Millis, what: &str) {
+    pub(super) fn external_on(&mut self, now: Millis, what: &str) {
         if self.may_stay_on() {
             self.device.external_on_allowed = true;
             self.tell(
@@ -199,12 +125,12 @@ impl Session {
     }
 
     /// The device was turned off while heat is wanted. Why, is decided a little later.
-    fn declined(&mut self, now: Millis) {
+    pub(super) fn declined(&mut self, now: Millis) {
         self.device.declined_at.get_or_insert(now);
     }
 
     /// Takes over what a report says, whoever asked for it.
-    fn take(&mut self, now: Millis, report: &Report) {
+    pub(super) fn take(&mut self, now: Millis, report: &Report) {
         if let Some(fault) = report.fault {
             self.fault(now, fault);
         }
@@ -290,10 +216,10 @@ impl Session {
         if !self.lost && now >= self.lost_at_latest() {
             self.lost = true;
             let seconds = self.config.lost_after / 1000;
-            let host = &self.config.host;
+            let place = self.place();
             let text = match &self.last_error {
-                Some(error) => format!("no reading from {host} for {seconds} s ({error})"),
-                None => format!("no reading from {host} for {seconds} s"),
+                Some(error) => format!("no reading from {place} for {seconds} s ({error})"),
+                None => format!("no reading from {place} for {seconds} s"),
             };
             if self.wants_heat() {
                 self.force_off(now, Reason::Lost, text);

@@ -5,20 +5,30 @@
 //! [`Session::deadline`] says when to call again. The driver obeys and decides nothing.
 //!
 //! * [`mod@self`]: the words, and the order in which a turn is worked through
-//! * `link`: connecting, silence, identity
+//! * `link`: connections: when to make one, when to give one up
+//! * `identity`: who answers, and whether it is the one
 //! * `device`: what reports mean: faults, hands at the device, readings
-//! * `steer`: what to send, and when to look again
+//! * `steer`: what the rules make of the wish
+//! * `socket`: a device spoken to directly: its reports, and looking at it a second time
+//! * `broker`: a device behind a broker: whether it is there, and what the broker itself says
+//! * `told`: what such a device says that it does
+//! * `ask`: commands that it confirms by what it says afterwards
 //! * `off`: what is known about the device being off
 //! * `backoff`, `budget`: how often
 
+mod ask;
 mod backoff;
+mod broker;
 mod budget;
 mod config;
 mod device;
+mod identity;
 mod link;
 mod off;
 mod snapshot;
+mod socket;
 mod steer;
+mod told;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,12 +37,15 @@ use std::sync::Arc;
 pub use config::{Config, OnExternalOff, OnExternalOn};
 pub use snapshot::{Event, ForcedOff, Link, Reading, Reason, Snapshot, Trouble};
 
+use crate::dialect::mqtt::{Delivery, Message, Mqtt, Terms};
 use crate::dialect::{Dialect, Identity};
+use ask::Asked;
 use backoff::Jitter;
 use budget::Budget;
 use device::Device;
-use link::{Main, Probe};
+use link::Main;
 use off::OffWatch;
+use socket::Probe;
 
 /// Milliseconds on a clock that also counts while the machine sleeps.
 pub type Millis = u64;
@@ -42,6 +55,10 @@ pub type Millis = u64;
 const LONGEST_TURN: Millis = 2_000;
 /// A turn at least this often, so that only a real gap looks like one.
 const HEARTBEAT: Millis = 1_000;
+
+/// How long a connection to a broker is kept for the printer after a RESTART, which then need not
+/// wait for the device to show that it is there.
+const LINGER: Millis = 2_000;
 
 /// One connection, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,8 +90,10 @@ pub enum Input<'a> {
     Reached(Conn),
     /// The connection is open.
     Opened(Conn, SocketAddr),
-    /// A whole message.
+    /// A whole message of the device.
     Frame(Conn, &'a [u8]),
+    /// A whole message of the broker.
+    Delivered(Conn, Delivery<'a>),
     /// A message that could not even be turned into bytes; counted.
     Unreadable(Conn),
     /// The connection is gone or never came, and why.
@@ -102,11 +121,17 @@ pub enum Command {
     Connect {
         /// Its name from now on.
         conn: Conn,
-        /// Where the device was last.
+        /// Where the device, or its broker, was last.
         address: Option<SocketAddr>,
+        /// For a broker: what to ask of it.
+        terms: Option<Terms>,
     },
-    /// Send one message.
+    /// Send one message to the device.
     Send(Conn, String),
+    /// Have the broker pass on one message, not to be kept.
+    Publish(Conn, Message),
+    /// Say goodbye to the broker, so that it does not say our will, and drop the connection.
+    Leave(Conn),
     /// Drop the connection so that nothing buffered on it can still arrive (`SO_LINGER` 0).
     Abort(Conn),
     /// Ask whether the device is anybody else's.
@@ -132,6 +157,7 @@ pub struct Session {
 
     // What Klipper wants.
     owned: bool,
+    orphaned_at: Millis,
     wish: Wish,
     wish_changed_at: Millis,
     renewed_at: Millis,
@@ -143,6 +169,13 @@ pub struct Session {
     next_conn: u32,
     main: Option<Main>,
     probe: Option<Probe>,
+    /// How to speak to a device behind a broker; `None`: it is spoken to directly.
+    mqtt: Option<Mqtt>,
+    asked: Option<Asked>,
+    /// The last connection ended without a goodbye, so the broker says our will.
+    will_was_due: bool,
+    /// Commands that the broker keeps for the device.
+    retained: Vec<Arc<str>>,
     connect_at: Millis,
     attempts: u32,
     outage_since: Option<Millis>,
@@ -169,6 +202,9 @@ pub struct Session {
     repeat_budget: Budget,
     correction_budget: Budget,
     reassert_budget: Budget,
+    /// A restart of the device that turned it off is excused this often.
+    restart_budget: Budget,
+    terms_budget: Budget,
     line_budget: Budget,
     lines_dropped: u32,
 }
@@ -177,12 +213,17 @@ impl Session {
     /// A session that belongs to a printer and has not connected yet. `seed` is for jitter.
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
+            mqtt: config.mqtt.as_ref().map(Mqtt::new),
+            asked: None,
+            will_was_due: false,
+            retained: Vec::new(),
             config,
             commands: VecDeque::new(),
             jitter: Jitter(seed),
             last_turn: None,
             started_at: 0,
             owned: true,
+            orphaned_at: 0,
             wish: Wish::default(),
             wish_changed_at: 0,
             renewed_at: 0,
@@ -216,6 +257,8 @@ impl Session {
             repeat_budget: Budget::new(4, 1_000),
             correction_budget: Budget::new(3, 200_000),
             reassert_budget: Budget::new(3, 200_000),
+            restart_budget: Budget::new(1, 600_000),
+            terms_budget: Budget::new(3, 10_000),
             line_budget: Budget::new(20, 30_000),
             lines_dropped: 0,
         }
@@ -265,10 +308,14 @@ impl Session {
             Input::Tick => {}
             Input::Wish(wish) => self.wish(now, wish),
             Input::Adopted(config) => self.adopted(now, config),
-            Input::Orphaned => self.owned = false,
+            Input::Orphaned => {
+                self.owned = false;
+                self.orphaned_at = now;
+            }
             Input::Reached(conn) => self.reached(now, conn),
             Input::Opened(conn, address) => self.opened(now, conn, address),
-            Input::Frame(conn, bytes) => self.frame(now, conn, bytes),
+            Input::Frame(conn, bytes) => self.socket_frame(now, conn, bytes),
+            Input::Delivered(conn, delivery) => self.delivered(now, conn, delivery),
             Input::Unreadable(_) => self.ignored += 1,
             Input::Closed(conn, why) => self.closed(now, conn, why),
             Input::Claimed(claim) => self.claimed(now, claim),
@@ -276,6 +323,8 @@ impl Session {
         self.check_wish(now);
         self.check_device(now);
         self.check_links(now);
+        self.check_voice(now);
+        self.check_asked(now);
         self.steer(now);
         self.check_end(now);
     }
@@ -298,6 +347,8 @@ impl Session {
         let others = [
             self.wish_deadline(),
             self.device_deadline(),
+            self.end_due(now),
+            self.voice_deadline(),
             self.steer_deadline(now),
         ];
         for at in others.into_iter().flatten() {
@@ -314,13 +365,15 @@ impl Session {
             lost: self.lost,
             device_on: self.device.on,
             device_target: self.device.target,
+            target_limit: self.device.target_limit,
+            dialect: self.dialect(),
             mode: self.device.mode,
             drying: self.device.drying,
             remaining: self.device.remaining,
             settings: self.device.settings.clone(),
             firmware: self.device.firmware,
             identity: self.pinned,
-            fault: self.device.trouble,
+            fault: self.trouble(),
             external_off: self.device.external_off,
             forced_offs: self.forced_offs,
             failures: self.failures,
@@ -332,15 +385,30 @@ impl Session {
         }
     }
 
-    /// How the device speaks.
-    pub fn dialect(&self) -> Dialect {
-        Dialect::Stock
+    /// How the device speaks, once that is known.
+    pub fn dialect(&self) -> Option<Dialect> {
+        match &self.mqtt {
+            None => Some(Dialect::Stock),
+            Some(mqtt) => mqtt.dialect(),
+        }
     }
 
-    /// Ends at once, because the device is somebody else's duty now.
+    /// What to call the device's place in messages.
+    fn place(&self) -> String {
+        self.config.place(self.dialect())
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        let kept = self.retained.first().map(Arc::clone);
+        let kept = kept.map(Trouble::RetainedCommand);
+        kept.or_else(|| self.device.trouble.clone())
+    }
+
+    /// Ends at once, because the device is off, or somebody else's duty now: without a will.
     pub fn end(&mut self, now: Millis) {
         self.ended = true;
-        self.drop_connections(now, "no longer configured");
+        self.abort_probe();
+        self.leave_main(now, "no longer configured");
         self.commands.push_back(Command::End);
     }
 
@@ -363,6 +431,10 @@ impl Session {
                 (now - last) / 1000
             );
             self.drop_connections(now, &why);
+            // Whoever of the two wakes first: nobody heard the reactor for all that time.
+            if self.wants_heat() && now >= last + self.config.lease {
+                self.lease_ended(now);
+            }
         }
     }
 
@@ -378,7 +450,12 @@ impl Session {
     }
 
     fn adopted(&mut self, now: Millis, config: &Config) {
+        let other_way = config.mqtt != self.config.mqtt || config.access != self.config.access;
         self.config = config.clone();
+        if other_way {
+            self.mqtt = config.mqtt.as_ref().map(Mqtt::new);
+            self.drop_connections(now, "its options have changed");
+        }
         self.owned = true;
         self.ended = false;
         self.renewed_at = now;
@@ -402,9 +479,13 @@ impl Session {
 
     fn check_wish(&mut self, now: Millis) {
         if self.wants_heat() && now >= self.renewed_at + self.config.lease {
-            let text = format!("Klipper did not answer for {} s", self.config.lease / 1000);
-            self.force_off(now, Reason::Lease, text);
+            self.lease_ended(now);
         }
+    }
+
+    fn lease_ended(&mut self, now: Millis) {
+        let text = format!("Klipper did not answer for {} s", self.config.lease / 1000);
+        self.force_off(now, Reason::Lease, text);
     }
 
     fn wish_deadline(&self) -> Option<Millis> {
@@ -440,10 +521,17 @@ impl Session {
     }
 
     fn check_end(&mut self, now: Millis) {
-        let nothing_to_turn_off = !self.ever_live && !self.broken;
-        if !self.owned && !self.ended && (nothing_to_turn_off || self.off.is_known(now)) {
+        if self.end_due(now).is_some_and(|at| now >= at) {
             self.end(now);
         }
+    }
+
+    /// When nothing is left to do, as far as is known now.
+    fn end_due(&self, now: Millis) -> Option<Millis> {
+        let nothing_to_turn_off = !self.ever_live && !self.broken;
+        let over = !self.owned && !self.ended && (nothing_to_turn_off || self.off.is_known(now));
+        let linger = if self.mqtt.is_some() { LINGER } else { 0 };
+        over.then_some(self.orphaned_at + linger)
     }
 }
 

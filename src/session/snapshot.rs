@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::dialect::{Fault, Firmware, Identity, Mode, Settings};
+use crate::dialect::{Dialect, Fault, Firmware, Identity, Mode, Settings};
 
 use super::Millis;
 
@@ -57,6 +57,8 @@ pub enum Reason {
     Lost,
     /// The reactor was not heard for `lease`.
     Lease,
+    /// The device does not take what it is told, or must not be told anything.
+    Refused,
     /// A bug in here.
     Internal,
 }
@@ -66,7 +68,7 @@ impl Reason {
     pub fn is_failure(self) -> bool {
         match self {
             Self::ExternalOff => false,
-            Self::Fault(_) | Self::Lost | Self::Lease | Self::Internal => true,
+            Self::Fault(_) | Self::Lost | Self::Lease | Self::Refused | Self::Internal => true,
         }
     }
 }
@@ -92,7 +94,11 @@ pub struct Snapshot {
     /// The device's master switch.
     pub device_on: Option<bool>,
     /// The device's target, C.
-    pub device_target: Option<u8>,
+    pub device_target: Option<f64>,
+    /// The highest target that the device says it takes, C.
+    pub target_limit: Option<f64>,
+    /// How the device speaks, once that is known.
+    pub dialect: Option<Dialect>,
     /// The device's mode.
     pub mode: Option<Mode>,
     /// Whether a drying cycle runs.
@@ -126,23 +132,43 @@ pub struct Snapshot {
 }
 
 /// What the status object calls a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The device says so.
     Device(Fault),
     /// It was found on three times although it had been turned off.
     WillNotStayOff,
+    /// It has been told to be off, and still heats.
+    StillHeats,
+    /// The broker keeps a command on this topic and repeats it at every connect of the device.
+    RetainedCommand(Arc<str>),
 }
 
 impl Trouble {
     /// What to tell the user.
-    pub fn text(self) -> &'static str {
+    pub fn text(&self) -> String {
         match self {
-            Self::Device(fault) => fault.text(),
-            Self::WillNotStayOff => {
-                "the device was found on three times after it had been turned off; \
-                 look for another program that controls it"
-            }
+            Self::Device(fault) => fault.text().into(),
+            Self::WillNotStayOff => "the device was found on three times after it had been \
+                                     turned off; look for another program that controls it"
+                .into(),
+            Self::StillHeats => "the device has not confirmed for 30 s that it is off, and may \
+                                 still heat; look at it, and at 'min_heating_run_time' if it \
+                                 runs ESPHome"
+                .into(),
+            Self::RetainedCommand(topic) => format!(
+                "the broker keeps a command on {topic} and repeats it whenever the device \
+                 connects; clear it: mosquitto_pub -r -n -t '{topic}'"
+            ),
+        }
+    }
+
+    /// Whether the device cannot, or must not, heat as long as it lasts.
+    pub fn blocks_heat(&self) -> bool {
+        match self {
+            Self::Device(fault) => fault.is_sensor(),
+            Self::RetainedCommand(_) => true,
+            Self::WillNotStayOff | Self::StillHeats => false,
         }
     }
 }

@@ -1,21 +1,15 @@
 //! What to send, and when to look again (rules R2, R3, R4, R10).
 
-use crate::dialect::Setting;
+use crate::dialect::mqtt::Mqtt;
+use crate::dialect::{Setting, Target};
 
-use super::device::CROSSING;
 use super::link::Phase;
-use super::off::KNOWN_FOR;
 use super::{Command, Conn, Millis, Session};
-
-/// While heating and below target another client's off would otherwise go unnoticed.
-const LOOK_HEATING: Millis = 60_000;
-/// After a look that failed.
-const LOOK_AGAIN: Millis = 2_000;
 
 /// What the rules make of Klipper's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
-    Heat(u8),
+    Heat(Target),
     Off,
     /// Somebody turned it on by hand, and the user allows that.
     LeaveOn,
@@ -24,8 +18,15 @@ pub(super) enum Want {
 impl Session {
     /// Heat only if every reason for it holds (rule R3); off in every other case.
     pub(super) fn want(&self) -> Want {
-        if self.wants_heat() && !self.broken && !self.lost && !self.device.sensor_fault() {
-            return Want::Heat(self.degrees());
+        // Behind a broker, another device in its place hears the same commands.
+        let mixed_up = self.mqtt.is_some() && (self.wrong || !self.retained.is_empty());
+        if self.wants_heat()
+            && !self.broken
+            && !self.lost
+            && !mixed_up
+            && !self.device.sensor_fault()
+        {
+            return Want::Heat(self.target());
         }
         if self.device.external_on_allowed
             && self.owned
@@ -37,27 +38,24 @@ impl Session {
         Want::Off
     }
 
-    /// The device knows whole degrees, 8 bits of them, and no limit: this is the second line of
-    /// defence behind the shim, which refuses what is too high.
-    fn degrees(&self) -> u8 {
-        let rounded = self
-            .wish
-            .target
-            .round()
-            .clamp(1.0, f64::from(self.config.max_target));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to a u8"
-        )]
-        let degrees = rounded as u8;
-        degrees
+    /// The device knows no limit: this is the second line of defence behind the shim, which
+    /// refuses what is too high.
+    fn target(&self) -> Target {
+        let step = self.mqtt.as_ref().map_or(10, Mqtt::step_tenths);
+        Target::nearest(self.wish.target, step, self.config.max_target)
     }
 
     pub(super) fn steer(&mut self, now: Millis) {
-        let Some(main) = self.main.as_ref().filter(|main| main.phase == Phase::Live) else {
-            return;
-        };
+        match self.main.as_ref().map(|main| &main.phase) {
+            None | Some(Phase::Opening) => {}
+            Some(_) if self.mqtt.is_some() => self.steer_broker(now),
+            Some(Phase::Live) => self.steer_socket(now),
+            Some(Phase::Waiting | Phase::Claiming(_)) => {}
+        }
+    }
+
+    fn steer_socket(&mut self, now: Millis) {
+        let Some(main) = &self.main else { return };
         let conn = main.conn;
         match self.want() {
             Want::LeaveOn => {}
@@ -101,14 +99,14 @@ impl Session {
     }
 
     /// When heat may be written; `None` while it waits for something that is not time.
-    fn heat_ready_at(&mut self, now: Millis, target: u8) -> Option<Millis> {
+    fn heat_ready_at(&mut self, now: Millis, target: Target) -> Option<Millis> {
         let main = self.main.as_ref()?;
         // Rule R4: one unanswered at the most. And why it was turned off is being waited for.
         if main.unanswered || self.device.declined_at.is_some() {
             return None;
         }
         let ready = self.heat_budget.ready_at(now);
-        if !self.is_correction(target) {
+        if !self.is_correction(Setting::Heat(target)) {
             return Some(ready);
         }
         Some(ready.max(self.correction_budget.ready_at(now)))
@@ -116,20 +114,24 @@ impl Session {
 
     /// The same wish once more on the same connection: somebody else changed the device. It is
     /// set right, but not for ever: each write is a flash save there.
-    fn is_correction(&self, target: u8) -> bool {
+    pub(super) fn is_correction(&self, setting: Setting) -> bool {
         let written = self.main.as_ref().and_then(|main| main.heat_at);
         written.is_some_and(|at| self.wish_changed_at <= at)
-            && self.device.last_sent == Some(Setting::Heat(target))
+            && self.device.last_sent == Some(setting)
     }
 
-    fn send_heat(&mut self, now: Millis, target: u8) {
+    pub(super) fn tell_correction(&mut self, now: Millis) {
+        self.tell(
+            now,
+            "the device was set to something else; setting it again".to_owned(),
+        );
+    }
+
+    fn send_heat(&mut self, now: Millis, target: Target) {
         self.heat_budget.take(now);
-        if self.is_correction(target) {
+        if self.is_correction(Setting::Heat(target)) {
             self.correction_budget.take(now);
-            self.tell(
-                now,
-                "the device was set to something else; setting it again".to_owned(),
-            );
+            self.tell_correction(now);
         }
         self.abort_probe(); // what it would tell is out of date
         let Some(main) = self.main.as_mut() else {
@@ -146,47 +148,11 @@ impl Session {
         self.off.heat_sent();
     }
 
-    /// A fresh snapshot could not be had.
-    pub(super) fn look_failed(&mut self, now: Millis) {
-        self.device.last_look = now;
-    }
-
-    /// From when on a connection must be opened so that its snapshot proves something: after our
-    /// last write has been delivered, and after ended connections have drained.
-    fn proof_from(&self) -> Option<Millis> {
-        let main = self.main.as_ref()?;
-        let written = match main.last_write() {
-            Some(written) if main.delivered(written) => written + CROSSING,
-            Some(_) => return None,
-            None => 0,
-        };
-        Some(written.max(self.off.proof_from()))
-    }
-
-    fn look_due(&self) -> Option<Millis> {
-        let earliest = self.proof_from()?.max(self.device.last_look + LOOK_AGAIN);
-        let wanted = if let Some(doubt) = self.device.doubt_at {
-            doubt
-        } else {
-            match self.want() {
-                Want::Off if self.device.on == Some(false) => {
-                    self.off.next_look(earliest, self.device.last_look)
-                }
-                Want::Off => return None, // off is about to be sent
-                Want::Heat(c) if self.is_below(c) => self.device.last_look + LOOK_HEATING,
-                Want::Heat(_) | Want::LeaveOn => self.device.last_look + KNOWN_FOR,
-            }
-        };
-        Some(wanted.max(earliest))
-    }
-
-    fn is_below(&self, target: u8) -> bool {
-        self.reading
-            .is_none_or(|reading| reading.celsius < f64::from(target))
-    }
-
     /// When something that had to wait may go on, or a look is due.
     pub(super) fn steer_deadline(&mut self, now: Millis) -> Option<Millis> {
+        if self.mqtt.is_some() {
+            return self.ask_deadline(now);
+        }
         self.main
             .as_ref()
             .filter(|main| main.phase == Phase::Live)?;

@@ -1,6 +1,11 @@
 //! The rules, one scenario each, on a virtual clock. `world` plays everybody else.
 
+mod broker;
+mod broker_histories;
+mod broker_world;
 mod histories;
+mod klipper;
+mod peer;
 mod world;
 
 use super::*;
@@ -104,6 +109,16 @@ fn r3_the_lease_ends_when_the_reactor_is_not_heard() {
     world.set_target(45.0);
     world.run(1_000);
     assert_eq!(world.texts(), [OFF, HEAT_45], "a new target is a new wish");
+}
+
+#[test]
+fn r8_a_lease_that_ended_while_all_slept_has_ended_whoever_wakes_first() {
+    let mut world = World::heating();
+    world.freeze(20_000);
+    world.session.renew(world.now); // the reactor was a moment faster than we
+    world.run(1);
+    let forced = world.snapshot().forced_off.unwrap();
+    assert_eq!(forced.reason, Reason::Lease);
 }
 
 #[test]
@@ -426,7 +441,7 @@ fn r2_found_on_by_a_silent_client_is_off_again_and_the_third_time_a_fault() {
         let fault = world
             .lines
             .iter()
-            .any(|line| line == Trouble::WillNotStayOff.text());
+            .any(|line| *line == Trouble::WillNotStayOff.text());
         assert_eq!(fault, time == 3, "{:?}", world.lines);
     }
 }

@@ -43,7 +43,7 @@ fn main_job(firmware: Firmware) {
     let snapshot = klipper.wait_readings(4);
     assert_eq!(
         (snapshot.device_on, snapshot.device_target),
-        (Some(true), Some(45))
+        (Some(true), Some(45.0))
     );
     assert!(!snapshot.off_known);
     assert_eq!(
@@ -235,7 +235,9 @@ fn r5_with_a_broken_sensor_its_temperature_is_no_reading() {
     let mut klipper = rig.off();
     rig.inject("fault chamber-open");
     let fault = Trouble::Device(_core::dialect::Fault::ChamberSensorOpen);
-    let snapshot = klipper.wait_until("the fault", |snapshot| snapshot.fault == Some(fault));
+    let snapshot = klipper.wait_until("the fault", |snapshot| {
+        snapshot.fault.as_ref() == Some(&fault)
+    });
     let number = snapshot.reading.unwrap().number;
     klipper.wait_until("ignored", |now| now.ignored >= snapshot.ignored + 4);
     assert_eq!(klipper.drain().reading.unwrap().number, number);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use _core::driver::Handle;
+use _core::driver::mqtt::Broker;
 use _core::session::{Config, Link, Snapshot, Wish};
 use _core::sim::{Entry, Event, Identity, Options, Simulator};
 use rustix::time::{ClockId, clock_gettime};
@@ -81,8 +82,20 @@ impl Klipper {
 
     /// A printer that is not ready yet.
     pub(crate) fn starting(config: Config) -> Self {
+        Self::starting_at(config, None)
+    }
+
+    /// The same, for a device behind a broker.
+    pub(crate) fn ready_at(config: Config, broker: Broker) -> Self {
+        let mut klipper = Self::starting_at(config, Some(broker));
+        klipper.wish.armed = true;
+        klipper.drain();
+        klipper
+    }
+
+    fn starting_at(config: Config, broker: Option<Broker>) -> Self {
         Self {
-            handle: Handle::open(config).unwrap(),
+            handle: Handle::open(config, broker).unwrap(),
             wish: Wish::default(),
             obeys: true,
             lines: Vec::new(),

@@ -1,6 +1,7 @@
 //! Hand-written frames, per firmware version.
 
 use super::*;
+use crate::dialect::Target;
 
 fn decode(text: &str) -> Report {
     Stock::default().decode(text.as_bytes()).expect("readable")
@@ -29,7 +30,7 @@ fn snapshot_of_1_0_3_is_read_whole() {
             reading: None,
             on: Some(true),
             mode: Some(Mode::On),
-            target: Some(50),
+            target: Some(50.0),
             drying: Some(false),
             remaining_seconds: Some(43200),
             settings: Settings {
@@ -42,6 +43,7 @@ fn snapshot_of_1_0_3_is_read_whole() {
             },
             fault: None,
             ignored: 0,
+            ..Report::default()
         }
     );
 }
@@ -61,7 +63,7 @@ fn snapshot_of_1_0_1_has_no_printer_type_and_the_same_modes() {
         assert_eq!(report.settings.printer_type, None);
         assert_eq!(report.settings.language, Some(Language::Chinese));
         assert_eq!(
-            stock.encode(Setting::Heat(45)),
+            stock.encode(Setting::Heat(Target::whole(45))),
             r#"{"settings":{"work_mode":2,"set_temp":45,"work_on":true}}"#
         );
     }
@@ -79,14 +81,14 @@ fn version_0_0_0_swaps_modes_and_calls_the_target_temp() {
         let mut stock = Stock::default();
         let report = stock.decode(snapshot(number).as_bytes()).unwrap();
         assert_eq!(stock.generation(), Generation::Pre);
-        assert_eq!((report.mode, report.target), (Some(mode), Some(60)));
+        assert_eq!((report.mode, report.target), (Some(mode), Some(60.0)));
         // A later push has no version in it: the connection remembers.
         let push = stock
             .decode(br#"{"settings":{"work_mode":3,"temp":41}}"#)
             .unwrap();
-        assert_eq!((push.mode, push.target), (Some(Mode::Auto), Some(41)));
+        assert_eq!((push.mode, push.target), (Some(Mode::Auto), Some(41.0)));
         assert_eq!(
-            stock.encode(Setting::Heat(45)),
+            stock.encode(Setting::Heat(Target::whole(45))),
             r#"{"settings":{"work_mode":2,"temp":45,"work_on":true}}"#
         );
     }

@@ -18,6 +18,9 @@ mod tests;
 mod tls;
 mod wire;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use connection::Connection;
@@ -39,8 +42,18 @@ pub struct Broker {
     pub tls: Option<Tls>,
 }
 
+impl Broker {
+    /// A number that changes when the way in does: the login, or the files of the encryption.
+    /// Of use in this process only, and nobody can work back from it to the password (rule R11).
+    pub fn access(&self) -> u64 {
+        static SEED: OnceLock<RandomState> = OnceLock::new();
+        SEED.get_or_init(RandomState::new)
+            .hash_one((&self.login, &self.tls))
+    }
+}
+
 /// A user name and its password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Login {
     /// User name.
     pub username: String,

@@ -189,3 +189,27 @@ async fn next(connection: &mut Connection) -> Incoming {
 fn glance(connection: &mut Connection) -> Poll<()> {
     connection.poll_ready(&mut Context::from_waker(Waker::noop()))
 }
+
+#[test]
+fn another_login_is_another_access() {
+    let broker = |login: Option<(&str, &str)>| Broker {
+        host: "10.0.0.2".into(),
+        port: 1883,
+        login: login.map(|(username, password)| Login {
+            username: username.into(),
+            password: password.into(),
+        }),
+        tls: None,
+    };
+    let access = |login| broker(login).access();
+    assert_eq!(
+        access(Some(("klipper", "a"))),
+        access(Some(("klipper", "a")))
+    );
+    assert_ne!(
+        access(Some(("klipper", "a"))),
+        access(Some(("klipper", "b")))
+    );
+    assert_ne!(access(Some(("klipper", "a"))), access(Some(("other", "a"))));
+    assert_ne!(access(Some(("klipper", ""))), access(None));
+}

@@ -1,9 +1,11 @@
 //! TLS towards a broker.
 
 use std::fs::File;
+use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -25,7 +27,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 const BUFFER: usize = 16 * 1024;
 
 /// The files that a user may name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Files {
     /// `mqtt_ca_file`: whose certificates are believed; none: those of the system.
     pub ca: Option<PathBuf>,
@@ -39,6 +41,8 @@ pub struct Files {
 #[derive(Clone)]
 pub struct Tls {
     files: Files,
+    /// When each of the files was written.
+    written: Vec<Option<SystemTime>>,
     config: Arc<ClientConfig>,
 }
 
@@ -53,13 +57,21 @@ impl std::fmt::Debug for Tls {
 
 impl PartialEq for Tls {
     fn eq(&self, other: &Self) -> bool {
-        self.files == other.files
+        self.files == other.files && self.written == other.written
+    }
+}
+
+impl Hash for Tls {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.files.hash(state);
+        self.written.hash(state);
     }
 }
 
 impl Tls {
     /// Reads the files. The error names the option, the file, and what is wrong with it.
     pub fn load(files: Files) -> Result<Self, String> {
+        let written = [&files.ca, &files.cert, &files.key].map(|path| written_at(path.as_deref()));
         let roots = match &files.ca {
             Some(path) => roots_of(path)?,
             None => system_roots()?,
@@ -81,6 +93,7 @@ impl Tls {
         config.resumption = Resumption::disabled();
         Ok(Self {
             files,
+            written: written.into(),
             config: Arc::new(config),
         })
     }
@@ -260,6 +273,10 @@ fn key_text(error: &Error, cert: &Path, key: &Path) -> String {
     }
 }
 
+fn written_at(path: Option<&Path>) -> Option<SystemTime> {
+    std::fs::metadata(path?).ok()?.modified().ok()
+}
+
 /// The whole of a file, if it is one and not a large one (rule R6).
 fn read(option: &str, path: &Path) -> Result<Vec<u8>, String> {
     // Before it is opened: opening a pipe waits for whoever writes to it.
@@ -314,6 +331,7 @@ mod tests {
                 cert: path().filter(|_| with_cert),
                 key: path().filter(|_| with_cert),
             },
+            written: Vec::new(),
             config: Arc::new(config),
         }
     }

@@ -110,7 +110,7 @@ fn mend(world: &mut World) {
 }
 
 /// Enough for every day; `PROPTEST_CASES` sets another number.
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|n| n.parse().ok())

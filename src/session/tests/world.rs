@@ -7,14 +7,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot, Wish};
+use super::klipper::{DRAIN, Klipper};
 use crate::sim::{Device, Setup};
 
 /// The device's own periods.
 const PUSH: Millis = 100;
 const READING: Millis = 500;
-/// How often the shim looks.
-const DRAIN: Millis = 1_000;
-
 /// One connection, as the network sees it.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Wire {
@@ -31,17 +29,6 @@ struct Wire {
     heat_unanswered: bool,
     last_word_is_heat: bool,
     first_frame: bool,
-}
-
-/// Klipper, as far as the shim shows it.
-pub(crate) struct Klipper {
-    pub(crate) target: f64,
-    pub(crate) armed: bool,
-    pub(crate) stalled: bool,
-    pub(crate) obeyed: u32,
-    renewed_at: Millis,
-    next_drain: Millis,
-    said: Option<Wish>,
 }
 
 pub(crate) struct World {
@@ -77,15 +64,7 @@ impl World {
             session: Session::new(config.clone(), 1),
             now: 5_000,
             device: Device::new(setup),
-            klipper: Klipper {
-                target: 0.0,
-                armed: true,
-                stalled: false,
-                obeyed: 0,
-                renewed_at: 5_000,
-                next_drain: 5_000,
-                said: None,
-            },
+            klipper: Klipper::new(5_000),
             config,
             wires: Vec::new(),
             next_push: 5_000,
@@ -169,18 +148,7 @@ impl World {
     }
 
     fn say_wish(&mut self) {
-        let target = if self.klipper.armed {
-            self.klipper.target
-        } else {
-            0.0
-        };
-        let wish = Wish {
-            target,
-            armed: self.klipper.armed,
-            ack: self.klipper.obeyed,
-        };
-        if self.klipper.said != Some(wish) {
-            self.klipper.said = Some(wish);
+        if let Some(wish) = self.klipper.new_wish() {
             self.tell(Input::Wish(wish));
             self.check_off(&wish);
         }
@@ -190,10 +158,7 @@ impl World {
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
         self.say_wish();
-        let forced_offs = self.snapshot().forced_offs;
-        if forced_offs != self.klipper.obeyed {
-            self.klipper.obeyed = forced_offs;
-            self.klipper.target = 0.0;
+        if self.klipper.obeys(&self.snapshot()) {
             self.say_wish();
         }
     }
@@ -437,6 +402,7 @@ impl World {
             Command::Claim(_) => self
                 .session
                 .handle(self.now, Input::Claimed(Claim::Ours { doubt: false })),
+            Command::Publish(..) | Command::Leave(_) => panic!("there is no broker here"),
             Command::Tell(event) => self.lines.push(event.text),
             Command::End => self.ended = true,
         }
@@ -482,20 +448,12 @@ impl World {
 
     /// Rule R3, said a second time.
     fn check_heat(&self, text: &str) {
-        let klipper = &self.klipper;
-        assert!(klipper.armed, "R3: heat in shutdown");
-        assert!(klipper.target > 0.0, "R3: heat without a target");
-        assert!(
-            self.now < klipper.renewed_at + self.config.lease,
-            "R3: heat without a lease"
-        );
-        assert_eq!(
-            klipper.obeyed,
-            self.snapshot().forced_offs,
-            "R3: heat after a forced off"
-        );
+        let forced_offs = self.snapshot().forced_offs;
+        let target = self
+            .klipper
+            .check_heat(self.now, self.config.lease, forced_offs);
         let max = f64::from(self.config.max_target);
-        let degrees = klipper.target.round().clamp(1.0, max);
+        let degrees = target.round().clamp(1.0, max);
         assert!(
             text.contains(&format!("\"set_temp\":{degrees},")),
             "not the current wish: {text}"

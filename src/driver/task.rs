@@ -1,0 +1,216 @@
+//! One device's task: it feeds the session what happens and does what the session says.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::dialect::Identity;
+use crate::dialect::mqtt::{Delivery, Terms};
+use crate::session::{Claim, Command, Conn, Input, Session};
+
+use super::clock;
+use super::device::{Claims, Entry, Holder, TaskOrder};
+use super::link::{Heard, Link, LinkEvent, Plan, next_event};
+use super::resolve::Resolver;
+
+/// So many messages are worked through before anybody else gets a turn.
+const BATCH: usize = 64;
+
+/// One device at work.
+pub(super) struct Task {
+    key: String,
+    entry: Rc<Entry>,
+    claims: Claims,
+    session: Session,
+    resolver: Resolver,
+    /// At most two: the one that stays, and a short one.
+    links: Vec<(Conn, Link)>,
+    /// The session has said that nothing is left to do.
+    over: bool,
+}
+
+impl Task {
+    pub(super) fn new(key: String, entry: Rc<Entry>, claims: Claims, session: Session) -> Self {
+        Self {
+            key,
+            entry,
+            claims,
+            session,
+            resolver: Resolver::default(),
+            links: Vec::new(),
+            over: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let entry = Rc::clone(&self.entry);
+        self.turn(Input::Tick);
+        loop {
+            self.obey();
+            if self.over {
+                return;
+            }
+            let now = clock::now();
+            let snapshot = self.session.snapshot(now);
+            entry.last.replace(snapshot.clone());
+            entry.shared.turned(now);
+            entry.shared.publish(snapshot);
+            let wait = self.session.deadline(now) - now;
+            // A new timer each time: one that is set anew leaves its old entry in the runtime's
+            // wheel, and the thread wakes up for that one as well.
+            let due = sleep_until(Instant::now() + Duration::from_millis(wait));
+            tokio::select! {
+                () = entry.wake.notified() => self.told(),
+                (conn, event) = next_event(&mut self.links) => self.happened(conn, event),
+                () = due => self.turn(Input::Tick),
+            }
+        }
+    }
+
+    fn turn(&mut self, input: Input<'_>) {
+        self.session.renew(self.entry.shared.renewed_at());
+        self.session.handle(clock::now(), input);
+    }
+
+    /// The other thread, or another device, has something for us.
+    fn told(&mut self) {
+        let orders = std::mem::take(&mut *self.entry.orders.borrow_mut());
+        for order in orders {
+            match order {
+                TaskOrder::Adopt => {
+                    let config = self.entry.config.borrow().clone();
+                    self.turn(Input::Adopted(&config));
+                }
+                TaskOrder::Orphan => self.turn(Input::Orphaned),
+                TaskOrder::End => self.session.end(clock::now()),
+            }
+        }
+        match self.entry.shared.take_wish(self.entry.handle.get()) {
+            Some(wish) => self.turn(Input::Wish(wish)),
+            None => self.turn(Input::Tick),
+        }
+    }
+
+    fn happened(&mut self, conn: Conn, event: LinkEvent) {
+        match event {
+            LinkEvent::Reached => self.turn(Input::Reached(conn)),
+            LinkEvent::Opened(address) => {
+                self.turn(Input::Opened(conn, address));
+                self.read(conn);
+            }
+            LinkEvent::Readable => self.read(conn),
+            LinkEvent::Failed(why) => self.close(conn, &why),
+        }
+    }
+
+    /// Works through what has arrived on a connection, up to a batch of it.
+    fn read(&mut self, conn: Conn) {
+        for _ in 0..BATCH {
+            let heard = self.link(conn).and_then(Link::take);
+            match heard {
+                None => return,
+                Some(Heard::Unreadable) => self.turn(Input::Unreadable(conn)),
+                Some(Heard::Ended(why)) => return self.close(conn, &why),
+                Some(Heard::Frame(bytes)) => self.turn(Input::Frame(conn, &bytes)),
+                Some(Heard::Delivery {
+                    topic,
+                    payload,
+                    retained,
+                }) => {
+                    let delivery = Delivery {
+                        topic: &topic,
+                        payload: &payload,
+                        retained,
+                    };
+                    self.turn(Input::Delivered(conn, delivery));
+                }
+            }
+            self.obey();
+            if self.over {
+                return;
+            }
+        }
+    }
+
+    fn link(&mut self, conn: Conn) -> Option<&mut Link> {
+        let link = self.links.iter_mut().find(|(other, _)| *other == conn);
+        link.map(|(_, link)| link)
+    }
+
+    fn close(&mut self, conn: Conn, why: &str) {
+        self.links.retain(|(other, _)| *other != conn);
+        self.turn(Input::Closed(conn, why));
+    }
+
+    /// Does what the session says.
+    fn obey(&mut self) {
+        while let Some(command) = self.session.poll() {
+            match command {
+                Command::Connect {
+                    conn,
+                    address,
+                    terms,
+                } => self.connect(conn, address, terms),
+                Command::Send(conn, text) => {
+                    if let Some(link) = self.link(conn) {
+                        link.send(text);
+                    }
+                }
+                Command::Publish(conn, message) => {
+                    if let Some(link) = self.link(conn) {
+                        link.publish(message);
+                    }
+                }
+                Command::Leave(conn) => {
+                    if let Some(link) = self.link(conn) {
+                        link.leave();
+                    }
+                    self.links.retain(|(other, _)| *other != conn);
+                }
+                // Dropping the socket resets it: SO_LINGER is 0 from its first moment.
+                Command::Abort(conn) => self.links.retain(|(other, _)| *other != conn),
+                Command::Claim(identity) => self.claim(identity),
+                Command::Tell(event) => self.entry.shared.tell(event),
+                Command::End => self.over = !self.entry.owned.get(),
+            }
+        }
+    }
+
+    fn connect(&mut self, conn: Conn, address: Option<SocketAddr>, terms: Option<Terms>) {
+        let (host, port) = {
+            let config = self.entry.config.borrow();
+            (config.host.clone(), config.port)
+        };
+        // Asked here, so that an answer that comes after this attempt is there for the next one.
+        drop(self.resolver.lookup(&host));
+        let plan = match (terms, self.entry.broker.borrow().as_ref()) {
+            (Some(terms), Some(broker)) => Plan::broker(broker, terms, &self.key),
+            _ => Plan::device(),
+        };
+        let link = Link::reach(self.resolver.clone(), host, port, address, plan);
+        self.links.push((conn, link));
+    }
+
+    /// Whether another section has this very device.
+    fn claim(&mut self, identity: Identity) {
+        let holder = self.claims.borrow().get(&identity).cloned();
+        let mut doubt = false;
+        if let Some(holder) = holder.filter(|holder| holder.key != self.key) {
+            if holder.entry.owned.get() {
+                let name = holder.entry.config.borrow().name.clone();
+                return self.turn(Input::Claimed(Claim::Taken(&name)));
+            }
+            // What is left of an earlier configuration: this session takes over its duty.
+            holder.entry.order(TaskOrder::End);
+            doubt = true;
+        }
+        let holder = Holder {
+            key: self.key.clone(),
+            entry: Rc::clone(&self.entry),
+        };
+        self.claims.borrow_mut().insert(identity, holder);
+        self.turn(Input::Claimed(Claim::Ours { doubt }));
+    }
+}

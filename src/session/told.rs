@@ -1,0 +1,81 @@
+//! What a device behind a broker says that it does: its answers to what was asked, its restarts,
+//! our own will, and the hands of others.
+
+use crate::dialect::Report;
+
+use super::device::CROSSING;
+use super::link::Main;
+use super::steer::Want;
+use super::{Millis, Session};
+
+/// An off so soon after our own connection came back is our own will's.
+const OWN_WILL: Millis = 10_000;
+
+impl Session {
+    /// What the device says that it does.
+    pub(super) fn state_told(&mut self, now: Millis, report: &Report) {
+        if report.on.is_none() && report.heating.is_none() && report.target.is_none() {
+            return;
+        }
+        match report.on {
+            Some(true) => self.told_on(now),
+            Some(false) => self.told_off(now),
+            None => {}
+        }
+        if let Some(main) = self.main.as_mut() {
+            main.unanswered = false;
+        }
+        let device = &mut self.device;
+        device.told_at = now;
+        device.on = report.on.or(device.on);
+        device.heating = report.heating.or(device.heating);
+        device.mode = report.mode.or(device.mode);
+        device.target = report.target.or(device.target);
+        device.target_step = report.target_step.or(device.target_step);
+    }
+
+    fn told_on(&mut self, now: Millis) {
+        self.device.restarted = false;
+        let was = self.device.on;
+        if self.want() != Want::Off || was == Some(true) {
+            return;
+        }
+        self.off.seen_on();
+        if was.is_none() {
+            self.tell(now, "the device is on; turning it off".to_owned());
+        } else if self.asked.is_none() && !self.is_crossing(now) {
+            self.external_on(now, "the device was turned on by hand or by another client");
+            self.count_found_on(now);
+        }
+    }
+
+    fn told_off(&mut self, now: Millis) {
+        let was = self.device.on;
+        if !self.wants_heat() {
+            return;
+        }
+        if was.is_none() && std::mem::take(&mut self.device.restarted) {
+            // What a restart makes of it is nobody's wish; again so soon, it is somebody's.
+            if !self.restart_budget.take(now) {
+                self.declined(now);
+            }
+            return;
+        }
+        if was != Some(true) || self.asked.is_some() || self.is_crossing(now) {
+            return; // it has not read the latest command yet
+        }
+        let own_will = self.main.as_mut().is_some_and(|main| {
+            let soon = now < main.opened_at + OWN_WILL;
+            soon && !std::mem::replace(&mut main.voice.will_seen, true)
+        });
+        if !own_will {
+            self.declined(now);
+        }
+    }
+
+    /// Whether what is told now may have been on its way when the last command was published.
+    fn is_crossing(&self, now: Millis) -> bool {
+        let written = self.main.as_ref().and_then(Main::last_write);
+        written.is_some_and(|written| now < written + CROSSING)
+    }
+}
