@@ -1,5 +1,6 @@
 //! The `panda-breath` command.
 
+pub mod bind;
 mod simulate;
 
 use std::ffi::OsString;
@@ -17,7 +18,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Simulate(simulate::Arguments),
+    BindBroker(bind::BindArguments),
+    Simulate(Box<simulate::Arguments>),
+    UnbindBroker(bind::UnbindArguments),
 }
 
 /// Runs the command with these arguments, the first of which is its own name, and returns the exit
@@ -31,7 +34,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
         }
     };
     let result = match arguments.command {
-        Command::Simulate(arguments) => simulate::run(arguments),
+        Command::BindBroker(arguments) => bind::run_bind(arguments),
+        Command::Simulate(arguments) => simulate::run(*arguments),
+        Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
     };
     match result {
         Ok(()) => 0,
@@ -80,5 +85,18 @@ mod tests {
         assert_eq!(code(&["simulate", "--dialect", "other"]), 2);
         assert_eq!(code(&["simulate", "--log", "/nonexistent/log"]), 1);
         assert_eq!(code(&["simulate", "--inject", "/nonexistent/inject"]), 1);
+        assert_eq!(code(&["bind-broker", "--help"]), 0);
+        assert_eq!(code(&["bind-broker", "127.2.0.3"]), 2);
+        assert_eq!(code(&["bind-broker", "127.2.0.3:1", "--broker", "name"]), 2);
+        assert_eq!(
+            code(&["bind-broker", "127.2.0.3:1", "--broker", "127.0.0.1"]),
+            2
+        );
+        assert_eq!(
+            code(&["bind-broker", "127.2.0.3:1", "--broker", "192.0.2.5"]),
+            1
+        );
+        assert_eq!(code(&["unbind-broker", "http://127.2.0.3/"]), 2);
+        assert_eq!(code(&["unbind-broker", "127.2.0.3:1"]), 1);
     }
 }

@@ -3,6 +3,8 @@
 //! Reading is lenient field by field (a field of the wrong type is counted and left out, the rest
 //! of the message is used); writing is strict, because the firmware silently ignores wrong types.
 
+pub mod ha;
+
 use std::fmt;
 
 use serde::Deserialize;

@@ -8,6 +8,7 @@
 //! * `link`: one connection, from a name to messages
 //! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
+//! * [`visit`]: beside the thread, one short connection to a device, for commands
 
 mod clock;
 mod device;
@@ -18,6 +19,7 @@ mod reach;
 mod resolve;
 mod shared;
 mod task;
+pub mod visit;
 mod websocket;
 
 use std::collections::BTreeMap;
