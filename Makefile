@@ -1,9 +1,13 @@
 # make setup   a Python environment in .venv with the wheel, built in release mode
 # make demo    heat a simulated chamber to 45 C, lose the link on the way, turn off; judge the log
 #              FAULT=mute|hang|fault  something breaks; the demo must fail
-#              DIALECT=stock          how the simulated device speaks
+#              DIALECT=stock|esphome|stock_mqtt  how the simulated device speaks [stock]; the latter
+#              two at a private broker, for which mosquitto has to be installed
 # make test    everything that must hold; a table at the end
 # make bench   measure
+#
+# make test, and make demo with a DIALECT that needs it, install mosquitto if it is missing and they
+# may without asking: as root or with passwordless sudo, where there is apt-get (see .ci/packages).
 #
 # With KLIPPER_DIR=CHECKOUT KLIPPY_PYTHON=INTERPRETER the demo runs, and the tests run once more,
 # inside that Klipper or Kalico; the wheel is installed into that interpreter's environment.
@@ -22,7 +26,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src -name '*.rs') \
 	$(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
-.PHONY: setup demo test lint format bench clean klippy-python
+.PHONY: setup demo test lint format bench clean klippy-python packages
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.wheel
@@ -54,10 +58,13 @@ ifneq ($(KLIPPY_PYTHON),)
 		--force-reinstall --no-deps $(WHEELS)/*.whl
 endif
 
-demo: setup klippy-python
+packages:
+	@.ci/packages
+
+demo: setup klippy-python $(if $(filter-out stock,$(DIALECT)),packages)
 	@$(BIN)/python demo/demo.py
 
-test: setup klippy-python
+test: setup klippy-python packages
 	@$(BIN)/python .ci/check.py
 
 lint: setup

@@ -14,25 +14,37 @@ from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
+DIALECTS = ("stock", "esphome", "stock_mqtt")
+OFF_WITHIN = 2.0  # s after Klipper's connection to the broker has ended
+ON_WITHIN = 10.0  # s after the device is back at the broker
 
 
 class Log:
     """What happened at the simulated device."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], dialect: str) -> None:
         self.entries = entries
+        self.dialect = dialect
 
     @classmethod
-    def read(cls, path: Path) -> Log:
+    def read(cls, path: Path, dialect: str) -> Log:
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         # The last one may still be in the writing.
-        return cls([json.loads(line) for line in lines if line.endswith("\n")])
+        return cls([json.loads(line) for line in lines if line.endswith("\n")], dialect)
+
+    @property
+    def is_mqtt(self) -> bool:
+        return self.dialect != "stock"
 
     def of(self, event: str) -> Iterator[Entry]:
         return (entry for entry in self.entries if entry["event"] == event)
 
-    def switchings(self) -> list[tuple[float, int]]:
+    def switchings(self) -> list[tuple[float, float]]:
         """When a client turned the device on or off: the target, 0 for off."""
+        if self.dialect == "esphome":
+            return self._node_switchings()
+        if self.dialect == "stock_mqtt":
+            return self._published_switchings()
         found = []
         for entry in self.of("frame"):
             try:
@@ -46,8 +58,38 @@ class Log:
                 found.append((entry["t"], 0))
         return found
 
-    def readings_told(self) -> Iterator[tuple[float, int]]:
-        """The readings while there was a client to tell them to."""
+    def _published_switchings(self) -> list[tuple[float, float]]:
+        found = []
+        for entry in self.of("frame"):
+            topic, _, payload = entry["text"].partition(" ")
+            try:
+                command = json.loads(payload)
+                on, target = command.get("work_on"), command.get("target_temp", -1)
+            except (ValueError, AttributeError):
+                continue
+            if topic.endswith("/command") and on in ("ON", "OFF"):
+                found.append((entry["t"], target if on == "ON" else 0))
+        return found
+
+    def _node_switchings(self) -> list[tuple[float, float]]:
+        """Mode and target have a topic each."""
+        found = []
+        target = -1.0
+        is_on = False
+        for entry in self.of("frame"):
+            topic, _, payload = entry["text"].partition(" ")
+            if topic.endswith("/target_temperature/command"):
+                target = float(payload)
+            elif topic.endswith("/mode/command"):
+                is_on = payload == "heat"
+            else:
+                continue
+            if is_on or topic.endswith("/mode/command"):
+                found.append((entry["t"], target if is_on else 0))
+        return found
+
+    def states_told(self) -> Iterator[Entry]:
+        """What the device was doing while there was somebody to tell it to."""
         clients: set[int] = set()
         hung: set[int] = set()
         all_hung = False
@@ -67,7 +109,7 @@ class Log:
                 elif word == "resume":
                     hung, all_hung = set(), False
             elif event == "state" and clients - hung and not all_hung and now >= mute_until:
-                yield now, entry["reading"]
+                yield entry
 
     def off_problem(self) -> str | None:
         """Why the device is not known to be off; None when it is."""
@@ -77,7 +119,13 @@ class Log:
         switchings = self.switchings()
         if not switchings or switchings[-1][1] != 0:
             return "it turned itself off, no frame did"
-        off_at = switchings[-1][0]
+        # Offs may follow it: when klippy has ended, its last will.
+        heats = [t for t, value in switchings if value]
+        off_at = next(t for t, value in switchings if not heats or t > heats[-1])
+        if self.is_mqtt:
+            # It publishes what it does, if it can.
+            told = [e for e in self.states_told() if e["t"] >= off_at and not e["heater"]]
+            return None if any(not e["work_on"] for e in told) else "it could not say so"
         if not any(entry["t"] > off_at for entry in self.of("open")):
             return "no fresh connection asked it afterwards"
         return None
@@ -96,7 +144,10 @@ class Verdict:
         self.heat_at = next((t for t, value in switchings if value == target), None)
         self.frames = len(list(log.of("frame")))
         self.reached_in = self._reached_in()
-        self.resynchronised_in = self._resynchronised_in()
+        self.without_broker = 0.0
+        self.resynchronised_in = (
+            self._obeyed_again_in() if log.is_mqtt else self._resynchronised_in()
+        )
         problem = log.off_problem()
         if problem is not None:
             self.missing.append(f"off is not confirmed ({problem})")
@@ -106,8 +157,9 @@ class Verdict:
             self.missing.append(f"no frame asked the device for {self.target} C")
             return None
         highest = None
-        for t, reading in self.log.readings_told():
-            if t < self.heat_at:
+        for entry in self.log.states_told():
+            t, reading = entry["t"], entry["reading"]
+            if t < self.heat_at or reading is None:
                 continue
             if reading >= self.target:
                 return float(t - self.heat_at)
@@ -136,6 +188,43 @@ class Verdict:
         self.missing.append("the device did not have its target after the cut")
         return None
 
+    def _obeyed_again_in(self) -> float | None:
+        """Over MQTT: Klipper's connection ends, its last will turns off, Klipper turns on again."""
+        if self.heat_at is None:
+            self.missing.append("the link was cut before the device heated")
+            return None
+        cut_at = next((e["t"] for e in self.log.of("close") if e["t"] > self.heat_at), None)
+        if cut_at is None:
+            self.missing.append("the link was never cut")
+            return None
+        opened_at = next((e["t"] for e in self.log.of("open") if e["t"] > cut_at), None)
+        if opened_at is None:
+            self.missing.append("the device did not come back to the broker")
+            return None
+        self.without_broker = opened_at - cut_at
+        states = list(self.log.of("state"))
+        # The will leaves right before the broker closes the connections.
+        near = [t for t, value in self.log.switchings() if not value and abs(t - cut_at) < 1.0]
+        off_at = next(
+            (
+                e["t"]
+                for e in states
+                if near and near[0] <= e["t"] < opened_at and not e["work_on"] and not e["heater"]
+            ),
+            None,
+        )
+        if off_at is None or off_at - cut_at > OFF_WITHIN:
+            self.missing.append("the heater stayed on although Klipper's connection had ended")
+            return None
+        told = [t for t, value in self.log.switchings() if t > opened_at and value == self.target]
+        for entry in states:
+            if told and entry["t"] >= told[0] and entry["heater"] and entry["work_on"]:
+                if entry["set_temp"] != self.target or entry["t"] - opened_at > ON_WITHIN:
+                    break
+                return float(entry["t"] - cut_at)
+        self.missing.append(f"it was not heating again {ON_WITHIN:g} s after the cut had ended")
+        return None
+
     def describe(self) -> None:
         print(f"Frames that the device was sent: {self.frames}")
         if self.reached_in is not None:
@@ -143,6 +232,11 @@ class Verdict:
             print(
                 f"Heated for {self.reached_in:.1f} s, which are {simulated:.0f} s in the simulated"
                 " chamber"
+            )
+        if self.without_broker and self.resynchronised_in is not None:
+            print(
+                f"Cut to heating again: {self.resynchronised_in * 1000:.0f} ms, of which the device"
+                f" was without a broker for {self.without_broker * 1000:.0f} ms; off meanwhile"
             )
         refused = [e["text"] for e in self.log.of("inject") if e["text"].startswith("refuse ")]
         if refused and self.resynchronised_in is not None:
@@ -157,8 +251,9 @@ def main() -> int:
     parser.add_argument("log", type=Path, help="the simulator's log")
     parser.add_argument("--target", type=int, default=45, help="C [45]")
     parser.add_argument("--speed", type=float, default=1.0, help="the simulator's --speed [1]")
+    parser.add_argument("--dialect", choices=DIALECTS, default="stock", help="its --dialect")
     options = parser.parse_args()
-    verdict = Verdict(Log.read(options.log), options.target, options.speed)
+    verdict = Verdict(Log.read(options.log, options.dialect), options.target, options.speed)
     verdict.describe()
     if verdict.reached_in is None or verdict.resynchronised_in is None or verdict.missing:
         print(f"demo: failed, {'; '.join(verdict.missing)}")

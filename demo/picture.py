@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--speed", type=float, default=40.0, help="the simulator's --speed [40]")
     options = parser.parse_args()
     options.picture.parent.mkdir(parents=True, exist_ok=True)
-    options.picture.write_text(draw(Log.read(options.log), options.speed))
+    options.picture.write_text(draw(Log.read(options.log, "stock"), options.speed))
     return 0
 
 

@@ -51,13 +51,22 @@ class Simulator:
         self._open: dict[int | None, int] = {}
         self._read = 0
         assert self.process.stdout is not None
-        for _ in range(count):
+        # Each device says where it listens, where it publishes, or both.
+        left = {"listening": count, "publishing": count}
+        if "esphome" in options:
+            del left["listening"]
+        if "--broker" not in options:
+            del left["publishing"]
+        while any(left.values()):
             line = self.process.stdout.readline().decode()
-            if not line.startswith("listening on ws://"):
+            word = line.partition(" ")[0]
+            if word not in left:
                 self.close()
                 raise RuntimeError(f"no simulator: {line!r} {self.error_path.read_text()}")
-            host, _, port = line.split("//")[1].split("/")[0].rpartition(":")
-            self.addresses.append((host, int(port)))
+            left[word] -= 1
+            if word == "listening":
+                host, _, port = line.split("//")[1].split("/")[0].rpartition(":")
+                self.addresses.append((host, int(port)))
 
     @property
     def host(self) -> str:
