@@ -101,7 +101,11 @@ impl Session {
         }
         match (self.device.on, self.device.target) {
             (Some(true), Some(told)) if !self.device.is_near(target.celsius()) => {
-                let remedy = mqtt.map_or("", Mqtt::limit_remedy);
+                let remedy = if told < target.celsius() {
+                    mqtt.map_or("", Mqtt::limit_remedy)
+                } else {
+                    "look for another program that controls it" // nothing clamps upwards
+                };
                 format!("the device set its target to {told} C instead of {target} C; {remedy}")
             }
             (Some(false), _) => "the device was told to heat, twice, and stays off".into(),

@@ -145,3 +145,17 @@ fn r9_an_off_soon_after_the_first_connection_is_nobodys_will() {
     let forced = world.snapshot().forced_off.unwrap();
     assert_eq!(forced.reason, Reason::ExternalOff);
 }
+
+#[test]
+fn a_target_that_another_keeps_raising_is_not_blamed_on_a_limit() {
+    let mut world = connected();
+    let topic = "panda-breath/climate/chamber/target_temperature/command";
+    world.set_target(45.0);
+    for _ in 0..40 {
+        world.run(200);
+        world.publish(topic, "50", false);
+    }
+    let forced = world.snapshot().forced_off.unwrap();
+    assert_eq!(forced.reason, Reason::Refused);
+    assert!(forced.text.contains("another program"), "{}", forced.text);
+}
