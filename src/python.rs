@@ -57,6 +57,8 @@ impl PyDevice {
             stale_after: millis("stale_after", stale_after)?,
             lost_after: millis("lost_after", lost_after)?,
             lease: millis("lease", lease)?,
+            guard: false,
+            guard_retry: 0,
             on_external_off: match on_external_off {
                 "accept" => OnExternalOff::Accept,
                 "reassert" => OnExternalOff::Reassert,

@@ -16,6 +16,8 @@ pub mod stock_mqtt;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// No device sends more than about 3 KiB; a longer message is somebody else's (rule R6).
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -23,7 +25,7 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = -40.0..=150.0;
 
 /// The firmware families this crate knows by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dialect {
     /// BIQU's own firmware over its WebSocket (0.0.0 and 1.x).
     Stock,
@@ -238,7 +240,7 @@ impl fmt::Debug for Firmware {
 /// Which physical device this is: a hash of something only that unit has.
 ///
 /// A hash, because the only such thing in the stock snapshot lives among secrets (rule R11).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity(pub u64);
 
 impl Identity {

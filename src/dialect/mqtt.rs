@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::esphome::Esphome;
 use super::stock_mqtt::StockMqtt;
 use super::{BrokerNews, DecodeError, Dialect, MAX_MESSAGE, Report, Setting};
@@ -41,7 +43,7 @@ pub struct Terms {
 }
 
 /// How to find a device on a broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// What it speaks; `None`: whatever is found.
     pub dialect: Option<Dialect>,
@@ -98,7 +100,7 @@ impl Options {
 }
 
 /// What a topic is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// Whether the device is there.
     Availability,

@@ -174,7 +174,7 @@ impl Session {
     fn heat_due(&mut self, now: Millis, target: Target) -> Option<Millis> {
         let main = self.main.as_ref()?;
         let setting = Setting::Heat(target);
-        if main.phase != Phase::Live || self.device.declined_at.is_some() {
+        if main.phase != Phase::Live || self.device.declined_at.is_some() || !self.is_guarded() {
             return None;
         }
         let ready = self.heat_budget.ready_at(now);

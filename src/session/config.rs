@@ -1,11 +1,13 @@
 //! What a session is told once: the options of one device.
 
+use serde::{Deserialize, Serialize};
+
 use crate::dialect::{Dialect, mqtt};
 
 use super::Millis;
 
 /// The options of one device. Times in milliseconds, temperatures in C.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// The section's name, for messages: `panda_breath` or `panda_breath NAME`.
     pub name: String,
@@ -28,6 +30,10 @@ pub struct Config {
     pub lost_after: Millis,
     /// How long a wish to heat is good for without the reactor being heard.
     pub lease: Millis,
+    /// Whether heat needs a guard process that turns it off when this one cannot.
+    pub guard: bool,
+    /// How long the guard tries to turn off a device that cannot be reached.
+    pub guard_retry: Millis,
     /// What happens when somebody turns the device off while Klipper wants heat.
     pub on_external_off: OnExternalOff,
     /// What happens when somebody turns the device on while Klipper wants it off.
@@ -47,6 +53,8 @@ impl Default for Config {
             stale_after: 7_000,
             lost_after: 120_000,
             lease: 10_000,
+            guard: false,
+            guard_retry: 1_800_000,
             on_external_off: OnExternalOff::Accept,
             on_external_on: OnExternalOn::Off,
         }
@@ -72,7 +80,7 @@ impl Config {
 }
 
 /// Rule R9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnExternalOff {
     /// Klipper's target becomes 0.
     Accept,
@@ -81,7 +89,7 @@ pub enum OnExternalOff {
 }
 
 /// Rule R2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnExternalOn {
     /// The device is turned off at once.
     Off,

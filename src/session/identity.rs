@@ -57,6 +57,15 @@ impl Session {
                     format!("this is the same device as in [{by}]; remove one of the sections");
                 self.wrong_device(now, &why);
             }
+            Claim::Held { pid, answers } => {
+                let shown = self.shown(&report);
+                let manner = if answers { "" } else { " and does not answer" };
+                let why = format!(
+                    "device {shown} is controlled by another process ({pid}){manner}; \
+                     only one Klipper may have a section for it"
+                );
+                self.wrong_device(now, &why);
+            }
             Claim::Ours { doubt } => {
                 if doubt {
                     self.off.heat_connection_ended(now, true);
@@ -64,6 +73,11 @@ impl Session {
                 self.live(now, &report);
             }
         }
+    }
+
+    fn shown(&self, report: &Report) -> String {
+        let identity = self.pinned.or(report.identity);
+        identity.map_or_else(|| "unknown".into(), Identity::last4)
     }
 
     fn live(&mut self, now: Millis, report: &Report) {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::dialect::Report;
-use crate::dialect::mqtt::Mqtt;
+use crate::dialect::mqtt::{Mqtt, Terms};
 use crate::dialect::stock::Stock;
 
 use super::broker::Voice;
@@ -123,6 +123,11 @@ impl Session {
         let terms = self.mqtt.as_ref().map(Mqtt::terms);
         main.voice.terms = terms.clone().unwrap_or_default();
         self.main = Some(main);
+        // Of the guard's end nobody needs to be told: off is all that it says.
+        let terms = terms.map(|terms| Terms {
+            will: terms.will.filter(|_| !self.is_guard()),
+            ..terms
+        });
         self.commands.push_back(Command::Connect {
             conn,
             address: self.address,

@@ -14,6 +14,7 @@
 //! * `told`: what such a device says that it does
 //! * `ask`: commands that it confirms by what it says afterwards
 //! * `off`: what is known about the device being off
+//! * `guard`: what is left to the process that turns the device off when this one cannot
 //! * `backoff`, `budget`: how often
 
 mod ask;
@@ -22,6 +23,7 @@ mod broker;
 mod budget;
 mod config;
 mod device;
+mod guard;
 mod identity;
 mod link;
 mod off;
@@ -35,6 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use config::{Config, OnExternalOff, OnExternalOn};
+pub use guard::{Bequest, Guard};
 pub use snapshot::{Event, ForcedOff, Link, Reading, Reason, Snapshot, Trouble};
 
 use crate::dialect::mqtt::{Delivery, Message, Mqtt, Terms};
@@ -43,6 +46,7 @@ use ask::Asked;
 use backoff::Jitter;
 use budget::Budget;
 use device::Device;
+use guard::Guarded;
 use link::Main;
 use off::OffWatch;
 use socket::Probe;
@@ -100,6 +104,10 @@ pub enum Input<'a> {
     Closed(Conn, &'a str),
     /// The answer to [`Command::Claim`].
     Claimed(Claim<'a>),
+    /// Another process had the device, and had not seen it off.
+    Doubt,
+    /// Whether there is a guard has changed.
+    Guard(&'a Guard),
 }
 
 /// Who has a device.
@@ -112,6 +120,13 @@ pub enum Claim<'a> {
     },
     /// Another section has the same device.
     Taken(&'a str),
+    /// Another process has it.
+    Held {
+        /// Its number.
+        pid: u32,
+        /// Whether it says so itself, or just does not let go.
+        answers: bool,
+    },
 }
 
 /// What to do.
@@ -195,6 +210,7 @@ pub struct Session {
     lost: bool,
     ignored: u64,
     off: OffWatch,
+    guarded: Guarded,
     ended: bool,
 
     // How often.
@@ -250,6 +266,7 @@ impl Session {
             lost: false,
             ignored: 0,
             off: OffWatch::default(),
+            guarded: Guarded::default(),
             ended: false,
             // The device saves each to flash. Waiting for a report keeps them to two per second;
             // this bounds them for a device that reports much more often than it should.
@@ -319,8 +336,11 @@ impl Session {
             Input::Unreadable(_) => self.ignored += 1,
             Input::Closed(conn, why) => self.closed(now, conn, why),
             Input::Claimed(claim) => self.claimed(now, claim),
+            Input::Doubt => self.off.heat_connection_ended(now, true),
+            Input::Guard(guard) => self.guard_is(now, guard),
         }
         self.check_wish(now);
+        self.check_guard(now);
         self.check_device(now);
         self.check_links(now);
         self.check_voice(now);
@@ -346,6 +366,7 @@ impl Session {
             .min(self.last_turn.unwrap_or(now) + HEARTBEAT);
         let others = [
             self.wish_deadline(),
+            self.unguarded_due(),
             self.device_deadline(),
             self.end_due(now),
             self.voice_deadline(),
@@ -402,6 +423,7 @@ impl Session {
         let kept = self.retained.first().map(Arc::clone);
         let kept = kept.map(Trouble::RetainedCommand);
         kept.or_else(|| self.device.trouble.clone())
+            .or_else(|| self.guard_trouble())
     }
 
     /// Ends at once, because the device is off, or somebody else's duty now: without a will.
@@ -531,7 +553,8 @@ impl Session {
         let nothing_to_turn_off = !self.ever_live && !self.broken;
         let over = !self.owned && !self.ended && (nothing_to_turn_off || self.off.is_known(now));
         let linger = if self.mqtt.is_some() { LINGER } else { 0 };
-        over.then_some(self.orphaned_at + linger)
+        let vigil = self.off.seen_at().unwrap_or(0) + self.vigil();
+        over.then_some(vigil.max(self.orphaned_at + linger))
     }
 }
 

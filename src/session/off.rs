@@ -94,6 +94,20 @@ impl OffWatch {
         }
     }
 
+    /// Off was confirmed, and nothing has been seen or sent since that would change it.
+    pub(super) fn was_seen(&self) -> bool {
+        self.known_at.is_some()
+    }
+
+    pub(super) fn seen_at(&self) -> Option<Millis> {
+        self.known_at
+    }
+
+    /// Heat of an ended connection was never seen to arrive.
+    pub(super) fn is_undelivered(&self) -> bool {
+        self.heat_ended.is_some_and(|(_, undelivered)| undelivered)
+    }
+
     pub(super) fn is_known(&self, now: Millis) -> bool {
         self.known_at.is_some_and(|at| now < at + KNOWN_FOR)
     }

@@ -59,6 +59,8 @@ pub enum Reason {
     Lease,
     /// The device does not take what it is told, or must not be told anything.
     Refused,
+    /// No guard process could be had.
+    Unguarded,
     /// A bug in here.
     Internal,
 }
@@ -68,7 +70,12 @@ impl Reason {
     pub fn is_failure(self) -> bool {
         match self {
             Self::ExternalOff => false,
-            Self::Fault(_) | Self::Lost | Self::Lease | Self::Refused | Self::Internal => true,
+            Self::Fault(_)
+            | Self::Lost
+            | Self::Lease
+            | Self::Refused
+            | Self::Unguarded
+            | Self::Internal => true,
         }
     }
 }
@@ -142,6 +149,8 @@ pub enum Trouble {
     StillHeats,
     /// The broker keeps a command on this topic and repeats it at every connect of the device.
     RetainedCommand(Arc<str>),
+    /// Nobody would turn the device off after us, and why.
+    Unguarded(Arc<str>),
 }
 
 impl Trouble {
@@ -160,6 +169,9 @@ impl Trouble {
                 "the broker keeps a command on {topic} and repeats it whenever the device \
                  connects; clear it: mosquitto_pub -r -n -t '{topic}'"
             ),
+            Self::Unguarded(why) => format!(
+                "the guard, which turns the device off when Klipper is killed, does not run: {why}"
+            ),
         }
     }
 
@@ -167,7 +179,7 @@ impl Trouble {
     pub fn blocks_heat(&self) -> bool {
         match self {
             Self::Device(fault) => fault.is_sensor(),
-            Self::RetainedCommand(_) => true,
+            Self::RetainedCommand(_) | Self::Unguarded(_) => true,
             Self::WillNotStayOff | Self::StillHeats => false,
         }
     }

@@ -102,7 +102,7 @@ impl Session {
     fn heat_ready_at(&mut self, now: Millis, target: Target) -> Option<Millis> {
         let main = self.main.as_ref()?;
         // Rule R4: one unanswered at the most. And why it was turned off is being waited for.
-        if main.unanswered || self.device.declined_at.is_some() {
+        if main.unanswered || self.device.declined_at.is_some() || !self.is_guarded() {
             return None;
         }
         let ready = self.heat_budget.ready_at(now);
