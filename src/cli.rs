@@ -1,6 +1,7 @@
 //! The `panda-breath` command.
 
 pub mod bind;
+mod guard_service;
 mod simulate;
 
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     BindBroker(bind::BindArguments),
+    GuardService(guard_service::Arguments),
     Simulate(Box<simulate::Arguments>),
     UnbindBroker(bind::UnbindArguments),
 }
@@ -35,6 +37,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     };
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
+        Command::GuardService(_) => guard_service::run(),
         Command::Simulate(arguments) => simulate::run(*arguments),
         Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
     };
@@ -85,6 +88,8 @@ mod tests {
         assert_eq!(code(&["simulate", "--dialect", "other"]), 2);
         assert_eq!(code(&["simulate", "--log", "/nonexistent/log"]), 1);
         assert_eq!(code(&["simulate", "--inject", "/nonexistent/inject"]), 1);
+        assert_eq!(code(&["guard-service", "--help"]), 0);
+        assert_eq!(code(&["guard-service", "now"]), 2);
         assert_eq!(code(&["bind-broker", "--help"]), 0);
         assert_eq!(code(&["bind-broker", "127.2.0.3"]), 2);
         assert_eq!(code(&["bind-broker", "127.2.0.3:1", "--broker", "name"]), 2);

@@ -71,7 +71,7 @@ impl PyDevice {
             },
         };
         Ok(Self(
-            Handle::open(config, broker).map_err(|error| PyOSError::new_err(error.to_string()))?,
+            Handle::open(config, broker, None).map_err(|error| PyOSError::new_err(error.to_string()))?,
         ))
     }
 

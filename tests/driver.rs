@@ -10,6 +10,8 @@ mod bad_input;
 #[path = "broker/client.rs"]
 #[allow(dead_code, reason = "it serves other tests as well")]
 mod client;
+#[path = "driver/guard.rs"]
+mod guard;
 #[path = "driver/heating.rs"]
 mod heating;
 #[path = "driver/identity.rs"]

@@ -12,13 +12,16 @@ use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::dialect::Identity;
-use crate::session::{Config, Session, Snapshot};
+use crate::session::{Bequest, Config, Event, Guard, Session, Snapshot};
 
 use super::clock;
+use super::guard::board::{Duty, Way};
+use super::keeper::{Keeper, Waiting};
 use super::mqtt::Broker;
+use super::owner::{Acquired, Asker, Ownership};
 use super::shared::Shared;
 use super::task::Task;
-use super::{Order, REGISTRY};
+use super::{Launch, Order, REGISTRY};
 
 /// A device whose session keeps failing is left alone, with the link in `error`.
 const MOST_PANICS: u32 = 3;
@@ -26,10 +29,13 @@ const MOST_PANICS: u32 = 3;
 /// Who has which device (rule "two sections with one identity").
 pub(super) type Claims = Rc<RefCell<BTreeMap<Identity, Holder>>>;
 
-#[derive(Clone)]
 pub(super) struct Holder {
     pub(super) key: String,
     pub(super) entry: Rc<Entry>,
+    /// Other processes are being asked.
+    pub(super) acquiring: bool,
+    /// What tells other processes, once it is ours.
+    pub(super) ownership: Option<Ownership>,
 }
 
 /// What the driver keeps of a device beside its task.
@@ -37,7 +43,7 @@ pub(super) struct Entry {
     pub(super) shared: Arc<Shared>,
     /// The handle that was opened last, as far as the orders have been read.
     pub(super) handle: Cell<u64>,
-    running: Cell<bool>,
+    pub(super) running: Cell<bool>,
     pub(super) wake: Notify,
     pub(super) orders: RefCell<Vec<TaskOrder>>,
     pub(super) config: RefCell<Config>,
@@ -45,6 +51,11 @@ pub(super) struct Entry {
     pub(super) broker: RefCell<Option<Broker>>,
     pub(super) owned: Cell<bool>,
     panics: Cell<u32>,
+    pub(super) asker: Asker,
+    /// What is on the guard's board; in a guard, what its process has left there.
+    pub(super) bequest: Cell<Bequest>,
+    /// The guard of this process, if this device has one.
+    pub(super) keeper: RefCell<Option<Rc<Keeper>>>,
     /// What was published last, for the session that follows a failed one.
     pub(super) last: RefCell<Snapshot>,
 }
@@ -52,8 +63,14 @@ pub(super) struct Entry {
 pub(super) enum TaskOrder {
     Adopt,
     Orphan,
-    /// Another section has verified the same device and looks after it from now on.
+    /// Somebody else has verified the same device and looks after it from now on.
     End,
+    /// Somebody else had it, and had not seen it off.
+    Doubt,
+    /// What came of asking for it.
+    Acquired(Identity, Acquired),
+    /// There is a guard, or there is none any more.
+    Guard(Guard),
 }
 
 /// All devices of the process.
@@ -63,6 +80,7 @@ pub(super) struct Devices {
     tasks: JoinSet<()>,
     keys: BTreeMap<Id, String>,
     claims: Claims,
+    keeper: Option<Rc<Keeper>>,
 }
 
 impl Devices {
@@ -70,15 +88,21 @@ impl Devices {
         self.tasks.is_empty()
     }
 
-    pub(super) fn obey(&mut self, order: Order) {
+    pub(super) fn obey(&mut self, order: Order, guard: &mut Waiting) {
         match order {
             Order::Open {
                 key,
                 number,
                 config,
                 broker,
+                launch,
                 shared,
-            } => self.open(key, number, *config, broker, shared),
+            } => {
+                if let Some(launch) = launch.filter(|_| config.guard) {
+                    self.start_guard(launch, guard);
+                }
+                self.open(key, number, *config, broker.map(|broker| *broker), shared);
+            }
             Order::Close { key, number } => {
                 let Some(entry) = self.entries.get(&key) else {
                     return;
@@ -106,6 +130,7 @@ impl Devices {
             };
             let session = Session::after(config.clone(), seed(), &before);
             let entry = Rc::new(Entry::new(number, config, broker, shared));
+            self.guard_entry(&entry);
             self.spawn(key.clone(), &entry, session);
             self.entries.insert(key, entry);
             return;
@@ -114,10 +139,71 @@ impl Devices {
         entry.config.replace(config);
         entry.broker.replace(broker);
         entry.owned.set(true);
+        self.guard_entry(&entry);
         if entry.running.get() {
             entry.order(TaskOrder::Adopt);
         } else {
             self.spawn_after(key, &entry);
+        }
+    }
+
+    // The guard
+
+    fn start_guard(&mut self, launch: Launch, waiting: &mut Waiting) {
+        if self.keeper.is_some() {
+            return;
+        }
+        match Keeper::new(launch) {
+            Ok(keeper) => {
+                keeper.start(waiting);
+                self.keeper = Some(Rc::new(keeper));
+            }
+            Err(_) => self.keeper = None, // no memory for a board: its devices stay unguarded
+        }
+    }
+
+    fn guard_entry(&self, entry: &Rc<Entry>) {
+        let wanted = entry.config.borrow().guard;
+        let keeper = self.keeper.as_ref().filter(|_| wanted).map(Rc::clone);
+        entry.keeper.replace(keeper);
+    }
+
+    pub(super) fn keeper(&self) -> Option<Rc<Keeper>> {
+        self.keeper.clone()
+    }
+
+    /// Tells all devices what has become of the guard, and people, if there is anything to say.
+    pub(super) fn tell_guard(&self, line: Option<&str>) {
+        for entry in self.entries.values() {
+            let Some(keeper) = &*entry.keeper.borrow() else {
+                continue;
+            };
+            if let Some(text) = line.filter(|_| entry.owned.get()) {
+                let text = text.to_owned();
+                entry.shared.tell(Event { text });
+            }
+            entry.order(TaskOrder::Guard(keeper.state()));
+        }
+    }
+
+    /// In a guard: goes on where the process it watches has ended, or stands still.
+    pub(super) fn take_over(&mut self, duty: &Duty, of: u32) -> Result<Rc<Entry>, String> {
+        let broker = duty.broker.as_ref().map(Way::broker).transpose()?;
+        let mut entry = Entry::new(0, duty.config.clone(), broker, Arc::new(Shared::new()));
+        entry.asker = Asker::Guard { of };
+        entry.bequest.set(duty.bequest);
+        entry.owned.set(false);
+        let entry = Rc::new(entry);
+        let session = entry.bequeathed();
+        self.spawn(duty.key.clone(), &entry, session);
+        self.entries.insert(duty.key.clone(), Rc::clone(&entry));
+        Ok(entry)
+    }
+
+    /// In a guard: leaves a device alone, now.
+    pub(super) fn let_go(&self, key: &str) {
+        if let Some(entry) = self.entries.get(key) {
+            entry.order(TaskOrder::End);
         }
     }
 
@@ -139,6 +225,13 @@ impl Devices {
         );
         let handle = self.tasks.spawn_local(task.run());
         self.keys.insert(handle.id(), key);
+        let guard = entry.keeper.borrow().as_ref().map(|keeper| keeper.state());
+        if let Some(guard) = guard {
+            entry.order(TaskOrder::Guard(guard));
+        }
+        if !entry.owned.get() && !entry.is_guards() {
+            entry.order(TaskOrder::Orphan); // its printer left while it failed
+        }
     }
 
     /// Wakes the tasks whose wish has changed.
@@ -150,8 +243,9 @@ impl Devices {
         }
     }
 
-    /// Waits for a task to end, and looks at how (rule R7).
-    pub(super) async fn next_ended(&mut self) {
+    /// Waits for a task to end, and looks at how (rule R7). Returns the device that is looked
+    /// after no more.
+    pub(super) async fn next_ended(&mut self) -> Option<String> {
         match self.tasks.join_next_with_id().await {
             Some(Ok((id, ()))) => self.ended(id),
             Some(Err(error)) => self.failed(&error),
@@ -159,21 +253,18 @@ impl Devices {
         }
     }
 
-    fn ended(&mut self, id: Id) {
-        let Some(key) = self.keys.remove(&id) else {
-            return;
-        };
-        let Some(entry) = self.entries.get(&key).map(Rc::clone) else {
-            return;
-        };
+    fn ended(&mut self, id: Id) -> Option<String> {
+        let key = self.keys.remove(&id)?;
+        let entry = self.entries.get(&key).map(Rc::clone)?;
         entry.running.set(false);
         if entry.owned.get() {
             // A printer took it over when its task had ended already.
-            return self.spawn_after(key, &entry);
+            self.spawn_after(key, &entry);
+            return None;
         }
         let mut registry = REGISTRY.lock();
         if entry.shared.handle.load(Ordering::Acquire) != entry.handle.get() {
-            return; // open again: the order is in the inbox
+            return None; // open again: the order is in the inbox
         }
         registry.devices.remove(&key);
         if let Some(identity) = entry.last.borrow().identity {
@@ -184,26 +275,34 @@ impl Devices {
             .borrow_mut()
             .retain(|_, holder| holder.key != key);
         self.entries.remove(&key);
+        if let Some(keeper) = &*entry.keeper.borrow() {
+            let _ = keeper.board().clear(&key); // a board that cannot be written says that it is on
+        }
+        Some(key)
     }
 
     /// A bug ended a session that may have left heat behind: another one turns it off.
-    fn failed(&mut self, error: &JoinError) {
-        let Some(key) = self.keys.remove(&error.id()) else {
-            return;
-        };
-        let Some(entry) = self.entries.get(&key).map(Rc::clone) else {
-            return;
-        };
+    fn failed(&mut self, error: &JoinError) -> Option<String> {
+        let key = self.keys.remove(&error.id())?;
+        let entry = self.entries.get(&key).map(Rc::clone)?;
         entry.running.set(false);
         entry.panics.set(entry.panics.get() + 1);
         if entry.panics.get() > MOST_PANICS {
-            return; // its handle sees a driver that does not turn
+            // Its handle sees a driver that does not turn; and its guard, that it was given up.
+            entry.give_up(&key);
+            return entry.is_guards().then_some(key);
+        }
+        if entry.is_guards() {
+            let session = entry.bequeathed();
+            self.spawn(key, &entry, session);
+            return None;
         }
         let before = entry.last.borrow().clone();
         let config = entry.config.borrow().clone();
         let what = "a task of the driver failed";
         let session = Session::after_panic(config, seed(), &before, what, clock::now());
         self.spawn(key, &entry, session);
+        None
     }
 }
 
@@ -224,8 +323,41 @@ impl Entry {
             broker: RefCell::new(broker),
             owned: Cell::new(true),
             panics: Cell::new(0),
+            asker: Asker::Driver,
+            bequest: Cell::default(),
+            keeper: RefCell::default(),
             last: RefCell::default(),
         }
+    }
+
+    /// Whether this is the guard's own.
+    pub(super) fn is_guards(&self) -> bool {
+        matches!(self.asker, Asker::Guard { .. })
+    }
+
+    fn bequeathed(&self) -> Session {
+        let config = self.config.borrow().clone();
+        Session::bequeathed(config, seed(), &self.bequest.get(), clock::now())
+    }
+
+    fn give_up(&self, key: &str) {
+        let keeper = self.keeper.borrow();
+        let Some(keeper) = &*keeper else { return };
+        let Some(slot) = keeper.board().slot(key) else {
+            return;
+        };
+        let duty = Duty {
+            key: key.to_owned(),
+            config: self.config.borrow().clone(),
+            broker: self.broker.borrow().as_ref().map(Way::of),
+            bequest: Bequest {
+                may_be_on: true,
+                undelivered: true,
+                ..self.bequest.get()
+            },
+            abandoned: true,
+        };
+        let _ = keeper.board().set(slot, &duty);
     }
 
     pub(super) fn order(&self, order: TaskOrder) {
@@ -298,7 +430,7 @@ mod tests {
             devices.open(key.clone(), 1, config, None, Arc::clone(&shared));
             tokio::task::yield_now().await;
 
-            devices.obey(Order::Close { key, number: 1 });
+            devices.obey(Order::Close { key, number: 1 }, &mut Waiting::default());
             let wish = crate::session::Wish {
                 target: 50.0,
                 armed: true,

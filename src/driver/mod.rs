@@ -5,6 +5,9 @@
 //! * `shared`: the lock-free slots and the queue between the two threads
 //! * `device`: all devices of the process, and what becomes of a task that fails
 //! * `task`: one device's task: its session and its connections
+//! * `owner`: that nobody else commands a device
+//! * `testament`: what the guard finds on its board
+//! * `keeper`: that a guard runs; [`guard`]: the guard itself, a process of its own
 //! * `link`: one connection, from a name to messages
 //! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
@@ -12,13 +15,17 @@
 
 mod clock;
 mod device;
+pub mod guard;
+mod keeper;
 mod link;
 pub mod mdns;
 pub mod mqtt;
+mod owner;
 mod reach;
 mod resolve;
 mod shared;
 mod task;
+mod testament;
 pub mod visit;
 mod websocket;
 
@@ -30,12 +37,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
+use nix::sys::signal::SigSet;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::net::unix::pipe;
 
 use crate::dialect::Identity;
 use crate::session::{Config, Snapshot, Wish};
+pub use keeper::Launch;
 use mqtt::Broker;
 use shared::Shared;
 
@@ -71,7 +80,8 @@ enum Order {
         key: String,
         number: u64,
         config: Box<Config>,
-        broker: Option<Broker>,
+        broker: Option<Box<Broker>>,
+        launch: Option<Launch>,
         shared: Arc<Shared>,
     },
     /// It was closed.
@@ -100,8 +110,13 @@ impl Handle {
     /// Starts to look after a device, or takes it over from the printer before a RESTART: same
     /// session, same connection. The driver's thread is started when there is none.
     ///
-    /// `broker` is the way in for a device that is behind one.
-    pub fn open(config: Config, broker: Option<Broker>) -> io::Result<Self> {
+    /// `broker` is the way in for a device that is behind one; `launch` starts the guard, which
+    /// a device with `config.guard` needs.
+    pub fn open(
+        config: Config,
+        broker: Option<Broker>,
+        launch: Option<Launch>,
+    ) -> io::Result<Self> {
         let key = key(&config);
         let mut registry = REGISTRY.lock();
         let hub = if let Some(hub) = &registry.hub {
@@ -123,7 +138,8 @@ impl Handle {
             key: key.clone(),
             number,
             config: Box::new(config),
-            broker,
+            broker: broker.map(Box::new),
+            launch,
             shared: Arc::clone(&shared),
         };
         hub.inbox.push(order);
@@ -242,6 +258,8 @@ impl Drop for Farewell {
 /// The driver's thread, from its first breath to its last.
 fn run(hub: &Arc<Hub>) {
     let farewell = Farewell;
+    // Signals are for klippy's main thread. What is started from here inherits this.
+    let _ = SigSet::all().thread_block();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -266,9 +284,10 @@ async fn serve(hub: &Arc<Hub>) -> bool {
     let wake = wake.and_then(|fd| pipe::Receiver::from_owned_fd_unchecked(fd).ok());
     let Some(wake) = wake else { return false };
     let mut devices = device::Devices::default();
+    let mut guard = keeper::Waiting::default();
     loop {
         while let Some(order) = hub.inbox.pop() {
-            devices.obey(order);
+            devices.obey(order, &mut guard);
         }
         devices.notify_changed();
         if devices.is_empty() {
@@ -280,12 +299,20 @@ async fn serve(hub: &Arc<Hub>) -> bool {
             }
             continue;
         }
+        let keeper = devices.keeper();
+        let guard_changed = async {
+            match &keeper {
+                Some(keeper) => keeper.changed(&mut guard).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = wake.readable() => {
                 let mut counter = [0; 8];
                 let _ = wake.try_read(&mut counter); // resets it; a second wake-up does no harm
             }
-            () = devices.next_ended() => {}
+            _ = devices.next_ended() => {}
+            line = guard_changed => devices.tell_guard(line.as_deref()),
         }
     }
 }

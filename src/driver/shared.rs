@@ -24,6 +24,8 @@ pub(super) struct Shared {
     events: ArrayQueue<Event>,
     events_lost: AtomicU64,
     renewed_at: AtomicU64,
+    /// The reactor has run without a gap since then.
+    awake_since: AtomicU64,
     turned_at: AtomicU64,
     /// Set with every change for the driver, so that it need not look at all devices.
     pub(super) changed: AtomicBool,
@@ -42,6 +44,7 @@ impl Shared {
             events: ArrayQueue::new(EVENTS),
             events_lost: AtomicU64::new(0),
             renewed_at: AtomicU64::new(now),
+            awake_since: AtomicU64::new(now),
             turned_at: AtomicU64::new(now),
             changed: AtomicBool::new(false),
             handle: AtomicU64::new(0),
@@ -58,7 +61,11 @@ impl Shared {
     }
 
     pub(super) fn renew(&self) {
-        self.renewed_at.store(clock::now(), Ordering::Release);
+        let now = clock::now();
+        let before = self.renewed_at.swap(now, Ordering::AcqRel);
+        if now > before + STUCK / 2 {
+            self.awake_since.store(now, Ordering::Release);
+        }
     }
 
     pub(super) fn fetch(&self) -> Snapshot {
@@ -82,7 +89,10 @@ impl Shared {
     }
 
     pub(super) fn is_stuck(&self) -> bool {
-        clock::now().saturating_sub(self.turned_at.load(Ordering::Acquire)) > STUCK
+        let turned = self.turned_at.load(Ordering::Acquire);
+        // Where all of us stood still, the driver may not have had its turn yet.
+        let since = turned.max(self.awake_since.load(Ordering::Acquire));
+        clock::now().saturating_sub(since) > STUCK
     }
 
     // The driver's side.

@@ -8,15 +8,19 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::dialect::Identity;
 use crate::dialect::mqtt::{Delivery, Terms};
-use crate::session::{Claim, Command, Conn, Input, Session};
+use crate::session::{Claim, Command, Conn, Event, Guard, Input, Session};
 
 use super::clock;
 use super::device::{Claims, Entry, Holder, TaskOrder};
 use super::link::{Heard, Link, LinkEvent, Plan, next_event};
+use super::owner::{Acquired, Ownership, acquire, take};
 use super::resolve::Resolver;
+use super::testament::Testament;
 
 /// So many messages are worked through before anybody else gets a turn.
 const BATCH: usize = 64;
+/// How often a guard that is at work is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One device at work.
 pub(super) struct Task {
@@ -27,6 +31,7 @@ pub(super) struct Task {
     resolver: Resolver,
     /// At most two: the one that stays, and a short one.
     links: Vec<(Conn, Link)>,
+    testament: Testament,
     /// The session has said that nothing is left to do.
     over: bool,
 }
@@ -40,6 +45,7 @@ impl Task {
             session,
             resolver: Resolver::default(),
             links: Vec::new(),
+            testament: Testament::default(),
             over: false,
         }
     }
@@ -49,12 +55,12 @@ impl Task {
         self.turn(Input::Tick);
         loop {
             self.obey();
-            if self.over {
-                return;
-            }
             let now = clock::now();
             let snapshot = self.session.snapshot(now);
             entry.last.replace(snapshot.clone());
+            if self.over {
+                return;
+            }
             entry.shared.turned(now);
             entry.shared.publish(snapshot);
             let wait = self.session.deadline(now) - now;
@@ -71,7 +77,12 @@ impl Task {
 
     fn turn(&mut self, input: Input<'_>) {
         self.session.renew(self.entry.shared.renewed_at());
-        self.session.handle(clock::now(), input);
+        let now = clock::now();
+        self.session.handle(now, input);
+        let (entry, session) = (&self.entry, &self.session);
+        if let Some(guard) = self.testament.tell(&self.key, entry, session, now) {
+            self.entry.order(TaskOrder::Guard(guard));
+        }
     }
 
     /// The other thread, or another device, has something for us.
@@ -79,7 +90,11 @@ impl Task {
         let orders = std::mem::take(&mut *self.entry.orders.borrow_mut());
         for order in orders {
             match order {
+                TaskOrder::Doubt => self.turn(Input::Doubt),
+                TaskOrder::Guard(guard) => self.guard_is(&guard),
+                TaskOrder::Acquired(identity, acquired) => self.acquired(identity, acquired),
                 TaskOrder::Adopt => {
+                    self.testament.changed(&self.key, &self.entry);
                     let config = self.entry.config.borrow().clone();
                     self.turn(Input::Adopted(&config));
                 }
@@ -193,24 +208,111 @@ impl Task {
         self.links.push((conn, link));
     }
 
-    /// Whether another section has this very device.
+    /// A guard that turns the device off is waited for, whatever else is said of it.
+    fn guard_is(&mut self, guard: &Guard) {
+        if !self.testament.is_guard_busy() {
+            let known = self
+                .entry
+                .keeper
+                .borrow()
+                .as_ref()
+                .map(|keeper| keeper.state());
+            let guard = match (guard, known) {
+                (Guard::Busy, Some(known)) => known,
+                (guard, _) => guard.clone(),
+            };
+            return self.turn(Input::Guard(&guard));
+        }
+        self.turn(Input::Guard(&Guard::Busy));
+        let entry = Rc::clone(&self.entry);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            entry.order(TaskOrder::Guard(Guard::Busy));
+        });
+    }
+
+    /// Whether another section, or another process, has this very device.
     fn claim(&mut self, identity: Identity) {
-        let holder = self.claims.borrow().get(&identity).cloned();
         let mut doubt = false;
-        if let Some(holder) = holder.filter(|holder| holder.key != self.key) {
-            if holder.entry.owned.get() {
+        let mut claims = self.claims.borrow_mut();
+        let mut ownership = None;
+        match claims.remove(&identity) {
+            Some(holder) if holder.key == self.key => {
+                if holder.ownership.is_none() && holder.acquiring {
+                    claims.insert(identity, holder);
+                    return; // the answer is on its way
+                }
+                ownership = holder.ownership;
+            }
+            Some(holder) if holder.entry.owned.get() => {
                 let name = holder.entry.config.borrow().name.clone();
+                claims.insert(identity, holder);
+                drop(claims);
                 return self.turn(Input::Claimed(Claim::Taken(&name)));
             }
-            // What is left of an earlier configuration: this session takes over its duty.
-            holder.entry.order(TaskOrder::End);
-            doubt = true;
+            Some(holder) => {
+                // What is left of an earlier configuration: this session takes over its duty.
+                holder.entry.order(TaskOrder::End);
+                doubt = true;
+            }
+            None => {}
         }
+        let free = if ownership.is_none() {
+            take(identity)
+        } else {
+            None
+        };
+        ownership = ownership.or_else(|| free.map(|name| Ownership::keep(name, &self.entry)));
+        let ours = ownership.is_some();
         let holder = Holder {
             key: self.key.clone(),
             entry: Rc::clone(&self.entry),
+            acquiring: !ours,
+            ownership,
         };
-        self.claims.borrow_mut().insert(identity, holder);
-        self.turn(Input::Claimed(Claim::Ours { doubt }));
+        claims.insert(identity, holder);
+        drop(claims);
+        if ours {
+            return self.turn(Input::Claimed(Claim::Ours { doubt }));
+        }
+        let entry = Rc::clone(&self.entry);
+        tokio::task::spawn_local(async move {
+            let mut acquired = acquire(identity, entry.asker).await;
+            if let Acquired::Ours { doubt: other, .. } = &mut acquired {
+                *other |= doubt;
+            }
+            entry.order(TaskOrder::Acquired(identity, acquired));
+        });
+    }
+
+    fn acquired(&mut self, identity: Identity, acquired: Acquired) {
+        let mut claims = self.claims.borrow_mut();
+        let Some(holder) = claims.get_mut(&identity) else {
+            return;
+        };
+        if holder.key != self.key {
+            return; // another section has taken it over meanwhile
+        }
+        match acquired {
+            Acquired::Ours { listener, doubt } => {
+                holder.acquiring = false;
+                holder.ownership = listener.map(|listener| Ownership::keep(listener, &self.entry));
+                drop(claims);
+                if doubt {
+                    self.turn(Input::Doubt); // also if there is no connection to claim for now
+                }
+                self.turn(Input::Claimed(Claim::Ours { doubt }));
+            }
+            Acquired::Held { pid, answers } => {
+                claims.remove(&identity);
+                drop(claims);
+                if self.entry.is_guards() {
+                    let text = format!("process {pid} looks after the device now");
+                    self.entry.shared.tell(Event { text });
+                    return self.session.end(clock::now());
+                }
+                self.turn(Input::Claimed(Claim::Held { pid, answers }));
+            }
+        }
     }
 }

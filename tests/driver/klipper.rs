@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use _core::driver::Handle;
 use _core::driver::mqtt::Broker;
+use _core::driver::{Handle, Launch};
 use _core::session::{Config, Link, Snapshot, Wish};
 use _core::sim::{Entry, Event, Identity, Options, Simulator};
 use rustix::time::{ClockId, clock_gettime};
@@ -80,22 +80,30 @@ impl Klipper {
         klipper
     }
 
-    /// A printer that is not ready yet.
-    pub(crate) fn starting(config: Config) -> Self {
-        Self::starting_at(config, None)
-    }
-
-    /// The same, for a device behind a broker.
-    pub(crate) fn ready_at(config: Config, broker: Broker) -> Self {
-        let mut klipper = Self::starting_at(config, Some(broker));
+    /// The same, with a guard that is started so.
+    pub(crate) fn guarded(config: Config, launch: Launch) -> Self {
+        let mut klipper = Self::opened(Handle::open(config, None, Some(launch)));
         klipper.wish.armed = true;
         klipper.drain();
         klipper
     }
 
-    fn starting_at(config: Config, broker: Option<Broker>) -> Self {
+    /// A printer that is not ready yet.
+    pub(crate) fn starting(config: Config) -> Self {
+        Self::opened(Handle::open(config, None, None))
+    }
+
+    /// The same, for a device behind a broker.
+    pub(crate) fn ready_at(config: Config, broker: Broker) -> Self {
+        let mut klipper = Self::opened(Handle::open(config, Some(broker), None));
+        klipper.wish.armed = true;
+        klipper.drain();
+        klipper
+    }
+
+    fn opened(handle: std::io::Result<Handle>) -> Self {
         Self {
-            handle: Handle::open(config, broker).unwrap(),
+            handle: handle.unwrap(),
             wish: Wish::default(),
             obeys: true,
             lines: Vec::new(),

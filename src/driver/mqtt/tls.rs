@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::Resumption;
@@ -27,7 +28,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 const BUFFER: usize = 16 * 1024;
 
 /// The files that a user may name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Files {
     /// `mqtt_ca_file`: whose certificates are believed; none: those of the system.
     pub ca: Option<PathBuf>,
@@ -96,6 +97,11 @@ impl Tls {
             written: written.into(),
             config: Arc::new(config),
         })
+    }
+
+    /// What was read.
+    pub fn files(&self) -> Files {
+        self.files.clone()
     }
 
     /// The TLS handshake. Dropping it drops the socket as it is.
