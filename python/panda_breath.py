@@ -15,7 +15,8 @@ import re
 import stat
 import sys
 
-INTERFACE = 2  # the wheel's must be the same
+INTERFACE = 3  # the wheel's must be the same
+GUARD_LOG = "panda_breath_guard.log"  # beside klippy.log
 REPORT_TIME = 1.0  # s between two looks at what the driver has brought
 DEFAULTS = {"min_temp": "0", "max_temp": "80", "control": "watermark"}
 MAX_DELTA = "1"  # C; the device knows whole degrees
@@ -191,6 +192,20 @@ class Options(Reader):
             "on_external_on": self._choice("on_external_on", ("off", "allow")),
         }
         self.native.update(where)
+        guard_retry = self._seconds("guard_retry", 1800.0, minval=10.0)
+        if config.getboolean("guard", True):
+            self.native["guard"] = {"log": self._guard_log(), "retry": guard_retry}
+        else:
+            self.warnings.append(
+                "without a guard (guard: False) the device stays on when Klipper is killed, "
+                "crashes or is stopped while it heats"
+            )
+
+    def _guard_log(self):
+        log = self.config.get_printer().get_start_args().get("log_file")
+        if not log:
+            return None
+        return os.path.join(os.path.dirname(os.path.abspath(log)), GUARD_LOG)
 
     def _is_behind_broker(self, firmware):
         """Which of the two ways leads to the device; what belongs to the other is a mistake."""

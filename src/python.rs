@@ -3,18 +3,37 @@
 //! Nothing here waits: see rule R1 and [`crate::driver`]. The driver's thread never touches Python.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::dialect::{Dialect, mqtt};
-use crate::driver::Handle;
 use crate::driver::mqtt::{Broker, Files, Login, Tls};
+use crate::driver::{Handle, Launch};
 use crate::session::{Config, OnExternalOff, OnExternalOn, Snapshot, Wish};
 
 /// Changes when the shim and the wheel would no longer understand each other.
-const INTERFACE: u32 = 2;
+const INTERFACE: u32 = 3;
+
+/// What the guard's Python runs: without `site`, without environment, and without what klippy has
+/// open. Loads this library and nothing else.
+const GUARD: &str = "\
+import os, sys
+for name in os.listdir('/proc/self/fd'):
+    if int(name) > 2:
+        try:
+            os.close(int(name))
+        except OSError:
+            pass
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+name, path = 'panda_breath_native._core', sys.argv[1]
+loader = ExtensionFileLoader(name, path)
+module = loader.create_module(ModuleSpec(name, loader, origin=path))
+loader.exec_module(module)
+os._exit(module._guard(sys.argv[3:]))
+";
 
 /// One device, as the Klipper module holds it.
 #[pyclass(frozen, name = "Device")]
@@ -24,12 +43,13 @@ struct PyDevice(Handle);
 impl PyDevice {
     /// Starts to look after a device; see `_core.pyi`.
     #[new]
-    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, mqtt=None))]
+    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, mqtt=None, guard=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments, one per option"
     )]
     fn new(
+        py: Python<'_>,
         name: String,
         host: String,
         port: u16,
@@ -41,6 +61,7 @@ impl PyDevice {
         on_external_off: &str,
         on_external_on: &str,
         mqtt: Option<Mqtt>,
+        guard: Option<Guard>,
     ) -> PyResult<Self> {
         let broker = match &mqtt {
             Some(mqtt) => Some(mqtt.broker(&host, port)?),
@@ -57,8 +78,11 @@ impl PyDevice {
             stale_after: millis("stale_after", stale_after)?,
             lost_after: millis("lost_after", lost_after)?,
             lease: millis("lease", lease)?,
-            guard: false,
-            guard_retry: 0,
+            guard: guard.is_some(),
+            guard_retry: millis(
+                "guard retry",
+                guard.as_ref().map_or(0.0, |guard| guard.retry),
+            )?,
             on_external_off: match on_external_off {
                 "accept" => OnExternalOff::Accept,
                 "reassert" => OnExternalOff::Reassert,
@@ -70,8 +94,10 @@ impl PyDevice {
                 _ => return Err(PyValueError::new_err("on_external_on: off or allow")),
             },
         };
+        let launch = guard.map(|guard| guard.launch(py)).transpose()?;
         Ok(Self(
-            Handle::open(config, broker, None).map_err(|error| PyOSError::new_err(error.to_string()))?,
+            Handle::open(config, broker, launch)
+                .map_err(|error| PyOSError::new_err(error.to_string()))?,
         ))
     }
 
@@ -165,6 +191,33 @@ impl Mqtt {
             topics,
             discovery_prefix: self.discovery_prefix,
             foreign_topics: self.foreign_topics,
+        })
+    }
+}
+
+/// What the guard is to know; see `_core.pyi`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Guard {
+    log: Option<PathBuf>,
+    retry: f64,
+}
+
+impl Guard {
+    fn launch(self, py: Python<'_>) -> PyResult<Launch> {
+        let program: PathBuf = py.import("sys")?.getattr("executable")?.extract()?;
+        let library: PathBuf = py
+            .import("panda_breath_native._core")?
+            .getattr("__file__")?
+            .extract()?;
+        let options = ["-I", "-S", "-c", GUARD].map(OsString::from);
+        let mut arguments = options.to_vec();
+        arguments.push(library.into());
+        arguments.push("panda_breath_guard".into()); // for whoever wonders what this process is
+        Ok(Launch {
+            program,
+            arguments,
+            log: self.log,
         })
     }
 }
@@ -299,10 +352,17 @@ impl State {
     }
 }
 
+/// The guard's process; returns its exit status.
+#[pyfunction]
+#[pyo3(name = "_guard")]
+fn guard(py: Python<'_>, arguments: Vec<OsString>) -> i32 {
+    py.detach(|| crate::driver::guard::run(arguments))
+}
+
 /// The `panda-breath` command; returns its exit status.
 #[pyfunction]
 fn main(py: Python<'_>) -> PyResult<i32> {
-    let arguments: Vec<std::ffi::OsString> = py.import("sys")?.getattr("argv")?.extract()?;
+    let arguments: Vec<OsString> = py.import("sys")?.getattr("argv")?.extract()?;
     // Python's handler would only be noticed when we return; the default ends us at once.
     let signal = py.import("signal")?;
     signal.call_method1(
@@ -318,5 +378,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<PyDevice>()?;
     module.add_class::<State>()?;
+    module.add_function(wrap_pyfunction!(guard, module)?)?;
     module.add_function(wrap_pyfunction!(main, module)?)
 }

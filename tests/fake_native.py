@@ -12,7 +12,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, TypedDict
 
-INTERFACE = 2
+INTERFACE = 3
 VERSION = "0.1.0"
 
 

@@ -42,6 +42,15 @@ class Mqtt(TypedDict):
     cert_file: str | None
     key_file: str | None
 
+@type_check_only
+class Guard(TypedDict):
+    """The process that turns the device off when this one is killed or stands still."""
+
+    log: str | None
+    """Where it writes what it did; None: nowhere."""
+    retry: float
+    """How long it tries to turn off a device that cannot be reached."""
+
 @final
 class Device:
     """A device to look after. Dropping it closes it."""
@@ -60,6 +69,7 @@ class Device:
         on_external_off: str,
         on_external_on: str,
         mqtt: Mqtt | None = None,
+        guard: Guard | None = None,
     ) -> Device:
         """Starts to look after the device, or takes it over from the printer before a RESTART.
 
