@@ -23,6 +23,7 @@ from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+import kill_rows
 import load_rows
 import reactor_rows
 import static_rows
@@ -44,6 +45,8 @@ GROUPS: tuple[Callable[[Bench], Iterator[Row]], ...] = (
     load_rows.flood,
     load_rows.thousand,
     load_rows.heating,
+    kill_rows.kill,
+    kill_rows.service_stop,
 )
 JSON = ROOT / "target" / "bench.json"
 
