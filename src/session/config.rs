@@ -28,6 +28,10 @@ pub struct Config {
     pub lost_after: Millis,
     /// How long a wish to heat is good for without the reactor being heard.
     pub lease: Millis,
+    /// The sensor of Klipper's that is regulated by; `None`: the device's own.
+    pub chamber: Option<Chamber>,
+    /// The limit on any sensor of Klipper's.
+    pub cutoff: Option<Cutoff>,
     /// What happens when somebody turns the device off while Klipper wants heat.
     pub on_external_off: OnExternalOff,
     /// What happens when somebody turns the device on while Klipper wants it off.
@@ -47,6 +51,8 @@ impl Default for Config {
             stale_after: 7_000,
             lost_after: 120_000,
             lease: 10_000,
+            chamber: None,
+            cutoff: None,
             on_external_off: OnExternalOff::Accept,
             on_external_on: OnExternalOn::Off,
         }
@@ -69,6 +75,24 @@ impl Config {
             Some(_) => format!("broker {}", self.host),
         }
     }
+}
+
+/// `chamber_sensor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chamber {
+    /// Its full name in Klipper, for messages.
+    pub sensor: String,
+    /// The most that the device's target is raised above the wish, C.
+    pub max_boost: u8,
+}
+
+/// `cutoff_sensor`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cutoff {
+    /// Its full name in Klipper, for messages.
+    pub sensor: String,
+    /// From here on there is no heat, C.
+    pub celsius: f64,
 }
 
 /// Rule R9.

@@ -59,6 +59,8 @@ pub enum Reason {
     Lease,
     /// The device does not take what it is told, or must not be told anything.
     Refused,
+    /// `cutoff_sensor` is too hot, silent or absurd.
+    Cutoff,
     /// A bug in here.
     Internal,
 }
@@ -68,7 +70,12 @@ impl Reason {
     pub fn is_failure(self) -> bool {
         match self {
             Self::ExternalOff => false,
-            Self::Fault(_) | Self::Lost | Self::Lease | Self::Refused | Self::Internal => true,
+            Self::Fault(_)
+            | Self::Lost
+            | Self::Lease
+            | Self::Refused
+            | Self::Cutoff
+            | Self::Internal => true,
         }
     }
 }
@@ -84,6 +91,10 @@ pub struct ForcedOff {
 
 /// Everything Klipper must act on or may show. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, not a state"
+)]
 pub struct Snapshot {
     /// State of the connection.
     pub link: Link,
@@ -95,6 +106,10 @@ pub struct Snapshot {
     pub device_on: Option<bool>,
     /// The device's target, C.
     pub device_target: Option<f64>,
+    /// How much of the device's target is not Klipper's wish but for `chamber_sensor`, C.
+    pub boost: u8,
+    /// `cutoff_temp` was reached, and the sensor has not cooled down since.
+    pub tripped: bool,
     /// The highest target that the device says it takes, C.
     pub target_limit: Option<f64>,
     /// How the device speaks, once that is known.

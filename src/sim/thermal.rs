@@ -229,7 +229,7 @@ mod tests {
         let cold = thermal.cavity_c().unwrap();
         assert!((26.0..36.0).contains(&cold), "{cold}");
         thermal.set_door(false);
-        thermal.advance(180.0, true, true);
+        thermal.advance(300.0, true, true);
         assert!(thermal.cavity_c().unwrap() > cold + 3.0);
     }
 

@@ -6,7 +6,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot, Wish};
+use super::super::{
+    Claim, Command, Config, Conn, Input, Link, Millis, Sample, Session, Snapshot, Surroundings,
+    Wish,
+};
 use super::klipper::{DRAIN, Klipper};
 use crate::sim::{Device, Setup};
 
@@ -51,6 +54,12 @@ pub(crate) struct World {
     pub(crate) lines: Vec<String>,
     pub(crate) connects: Vec<Millis>,
     pub(crate) ended: bool,
+    /// What Klipper's sensors have said.
+    pub(crate) around: Surroundings,
+    /// How often Klipper hears of the cavity.
+    pub(crate) cavity_every: Option<Millis>,
+    /// The boost, since when, and for which wish.
+    boosted: (u8, Millis, f64),
     readings: Vec<(Millis, f64)>,
 }
 
@@ -76,6 +85,9 @@ impl World {
             lines: Vec::new(),
             connects: Vec::new(),
             ended: false,
+            around: Surroundings::default(),
+            cavity_every: None,
+            boosted: (0, 0, 0.0),
             readings: Vec::new(),
         };
         world.tell(Input::Tick);
@@ -157,9 +169,28 @@ impl World {
     fn drain(&mut self) {
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
+        self.listen();
+        self.session.surround(self.around);
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
             self.say_wish();
+        }
+    }
+
+    /// Klipper's own sensor in the cavity, which has tenths of a degree.
+    fn listen(&mut self) {
+        let due = |every| {
+            let last = self.around.chamber.map(|sample| sample.at);
+            last.is_none_or(|at| self.now >= at + every)
+        };
+        if let (true, Some(celsius)) = (
+            self.cavity_every.is_some_and(due),
+            self.device.state().cavity,
+        ) {
+            self.around.chamber = Some(Sample {
+                celsius: (celsius * 10.0).round() / 10.0,
+                at: self.now,
+            });
         }
     }
 
@@ -453,15 +484,46 @@ impl World {
             .klipper
             .check_heat(self.now, self.config.lease, forced_offs);
         let max = f64::from(self.config.max_target);
-        let degrees = target.round().clamp(1.0, max);
+        let snapshot = self.snapshot();
+        let fresh = |at: Millis, longest| self.now < at + longest;
+        if snapshot.boost > 0 {
+            let chamber = self.around.chamber.expect("a boost without a sensor");
+            assert!(fresh(chamber.at, 10_000), "boosted by a silent sensor");
+            let reading = snapshot.reading.expect("a boost without a reading");
+            assert!(fresh(reading.at, self.config.stale_after), "boosted blind");
+        }
+        let degrees = (target + f64::from(snapshot.boost)).round().clamp(1.0, max);
         assert!(
             text.contains(&format!("\"set_temp\":{degrees},")),
             "not the current wish: {text}"
         );
     }
 
-    fn check(&self) {
+    /// One degree in 120 s and within its limits, or away at once.
+    fn check_boost(&mut self, boost: u8) {
+        let (before, at, wish) = self.boosted;
+        let same_wish = wish.total_cmp(&self.klipper.target).is_eq();
+        if boost == before && same_wish {
+            return;
+        }
+        self.boosted = (boost, self.now, self.klipper.target);
+        if boost == 0 || !same_wish {
+            return;
+        }
+        assert_eq!(boost.abs_diff(before), 1, "more than one step");
+        assert!(self.now >= at + 120_000, "two steps within 120 s");
+        let most = self.config.chamber.as_ref().expect("a boost").max_boost;
+        assert!(boost <= most, "above max_boost");
+        let target = self.klipper.target + f64::from(boost);
+        assert!(
+            target <= f64::from(self.config.max_target),
+            "above max_target"
+        );
+    }
+
+    fn check(&mut self) {
         let snapshot = self.snapshot();
+        self.check_boost(snapshot.boost);
         if let Some(reading) = snapshot.reading {
             let real = self
                 .readings
