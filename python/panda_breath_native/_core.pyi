@@ -69,9 +69,10 @@ class Device:
         whichever answers first. ``on_external_off``: "accept" or "reassert"; ``on_external_on``:
         "off" or "allow". ``chamber``: the sensor to regulate by and the highest boost in degrees;
         ``cutoff``: the sensor that limits, and where; both by full name, for messages, and both
-        say what they read through ``surround``. With ``mqtt``, ``host`` and ``port`` are the broker's, and the files of
-        its encryption are read here. Raises ValueError for an option that makes no sense or a file
-        that cannot be used, OSError when the system has no thread or descriptor left.
+        say what they read through ``surround``. With ``mqtt``, ``host`` and ``port`` are the
+        broker's, and the files of its encryption are read here. Raises ValueError for an option
+        that makes no sense or a file that cannot be used, OSError when the system has no thread
+        or descriptor left.
         """
     def want(self, target: float, armed: bool, ack: int) -> None:
         """Says what Klipper wants: the latest counts, and leaves at once.
