@@ -934,7 +934,7 @@ class PandaBreath:
         own = None if state is None or self._is_device_stale() else state.temperature
         temperature = None if stale else own
         if self.chamber is not None and not stale:
-            temperature = self.chamber.reading()[2]
+            _, _, temperature = self.chamber.reading()
         status = {
             "temperature": temperature,
             "device_temperature": own,

@@ -14,7 +14,7 @@ from typing import Any
 HOST_REPORT_TIME = 1.0
 DEFAULT_VALUE = 25.0
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Temperature_HOST:  # noqa: N801 - klippy's name
@@ -56,7 +56,7 @@ class Temperature_HOST:  # noqa: N801 - klippy's name
                 with open(self.path, encoding="ascii") as f:
                     self.value = float(f.read()) / 1000.0
             except Exception:
-                log.exception("temperature_host: Error reading data")
+                logger.exception("temperature_host: Error reading data")
                 self.temp = 0.0
                 return float(self.reactor.NEVER)
         if self.value is None:

@@ -12,7 +12,9 @@ use self::follow::{follow, open};
 use super::complain;
 use crate::driver::mqtt::Broker;
 use crate::sim::esphome::{self, BangBang, Discovery, Platform, Thermostat};
-use crate::sim::{Cavity, Dialect, Enclosure, Firmware, Identity, Options, Setup, Simulator, address, broker};
+use crate::sim::{
+    Cavity, Dialect, Enclosure, Firmware, Identity, Options, Setup, Simulator, address, broker,
+};
 
 /// Simulate Panda Breath devices, to try things without hardware.
 ///

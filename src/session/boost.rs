@@ -31,6 +31,10 @@ const TREND: Millis = 60_000;
 /// A wish that is this much lower still needs about the same boost, C.
 const SIMILAR: f64 = 5.0;
 
+/// A chamber that stays so much below the wish for so long at the highest target is told to people.
+const SHORT: f64 = 2.0;
+const PATIENCE: Millis = 900_000;
+
 /// What one turn of the loop looks at. Temperatures in C.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
@@ -54,6 +58,8 @@ pub(super) struct Boost {
     /// The chamber a while ago, and by how much it has risen per second since one before that.
     before: Option<(f64, Millis)>,
     rise: f64,
+    /// That it is not enough has been said.
+    shortage_told: bool,
 }
 
 impl Boost {
@@ -85,6 +91,7 @@ impl Boost {
         }
         self.found_for = self.found_for.max(wish);
         self.changed_at = now;
+        self.shortage_told = false;
     }
 
     pub(super) fn step(&mut self, now: Millis, look: Look) {
@@ -108,6 +115,15 @@ impl Boost {
         }
         self.changed_at = now;
         self.found_for = wish;
+    }
+
+    /// Whether the chamber stays below the wish although nothing more can be done; once per wish.
+    pub(super) fn falls_short(&mut self, now: Millis, look: Look) -> bool {
+        let short = self.degrees >= look.limit
+            && look.reading >= look.wish + f64::from(self.degrees)
+            && look.chamber < look.wish - SHORT
+            && now >= self.changed_at + PATIENCE;
+        short && !std::mem::replace(&mut self.shortage_told, true)
     }
 
     fn watch(&mut self, now: Millis, chamber: f64) {
@@ -182,5 +198,16 @@ impl Session {
             limit: room as u8,
         };
         self.boost.step(now, look);
+        if self.boost.falls_short(now, look) {
+            let name = self.config.chamber.as_ref().map(|c| c.sensor.clone());
+            let text = format!(
+                "{} stays at {:.1} C: the device's target of {} C is the highest that max_boost, \
+                 max_target and the device allow",
+                name.unwrap_or_default(),
+                look.chamber,
+                self.target()
+            );
+            self.tell(now, text);
+        }
     }
 }

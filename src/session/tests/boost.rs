@@ -207,7 +207,13 @@ fn boost_that_is_too_small_stays_at_its_limit_and_writes_no_more() {
     run.go_on(60 * MINUTE);
     assert_eq!((run.boost(), run.device_target()), (3, 48));
     assert!(run.world.sent.is_empty(), "{:?}", run.world.sent);
-    assert!(run.cavity() < 44.0);
+    assert!(run.cavity() < 43.0);
+    // Which is said, once.
+    let told = run.world.lines.iter().filter(|line| {
+        line.starts_with("temperature_sensor cavity stays at 42.")
+            && line.contains("the device's target of 48 C is the highest")
+    });
+    assert_eq!(told.count(), 1, "{:?}", run.world.lines);
     // And comes down as soon as less is enough: nothing was added up meanwhile.
     run.world.device.set_chamber(50.0);
     run.go_on(8 * MINUTE);
