@@ -211,3 +211,55 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device that has long been at its target, and a chamber that does not move.
+    fn steady(boost: &mut Boost, wish: f64, chamber: f64, from: Millis, to: Millis) {
+        for now in (from..=to).step_by(1_000) {
+            let look = Look {
+                wish,
+                chamber,
+                reading: wish + f64::from(boost.degrees()),
+                limit: 15,
+            };
+            boost.step(now, look);
+        }
+    }
+
+    #[test]
+    fn boost_waits_two_minutes_after_whatever_came_before() {
+        let mut boost = Boost::default();
+        boost.reset(1_000_000);
+        steady(&mut boost, 45.0, 35.0, 1_000_000, 1_119_000);
+        assert_eq!(boost.degrees(), 0);
+        steady(&mut boost, 45.0, 35.0, 1_120_000, 1_239_000);
+        assert_eq!(boost.degrees(), 1);
+        boost.clear(1_239_000);
+        steady(&mut boost, 45.0, 35.0, 1_240_000, 1_358_000);
+        assert_eq!(boost.degrees(), 0);
+        steady(&mut boost, 45.0, 35.0, 1_359_000, 1_360_000);
+        assert_eq!(boost.degrees(), 1);
+        boost.follow(1_400_000, 46.0);
+        steady(&mut boost, 46.0, 35.0, 1_400_000, 1_519_000);
+        assert_eq!(boost.degrees(), 1);
+    }
+
+    #[test]
+    fn boost_is_found_anew_for_a_lower_wish_once_it_was_changed_there() {
+        let mut boost = Boost::default();
+        boost.follow(0, 45.0);
+        steady(&mut boost, 45.0, 30.0, 0, 800_000);
+        assert_eq!(boost.degrees(), 6);
+        boost.follow(800_000, 41.0);
+        steady(&mut boost, 41.0, 43.0, 800_000, 1_300_000);
+        let found = boost.degrees();
+        assert!((1..6).contains(&found), "{found}");
+        boost.follow(2_000_000, 37.0); // 8 C below 45, but 4 C below 41
+        assert_eq!(boost.degrees(), found);
+        boost.follow(2_000_000, 35.0);
+        assert_eq!(boost.degrees(), 0);
+    }
+}

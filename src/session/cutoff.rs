@@ -52,29 +52,20 @@ impl Cutoff {
     }
 }
 
-/// What is to be remembered.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Watch {
-    /// The limit was reached, and it has not cooled down since.
-    pub(super) tripped: bool,
-    /// Heat is not acceptable now.
-    pub(super) blocks: bool,
-}
-
 impl Session {
     pub(super) fn check_cutoff(&mut self, now: Millis) {
         let Some(cutoff) = &self.config.cutoff else {
-            self.cutoff = Watch::default();
+            self.tripped = false;
             return;
         };
         let sample = self.around.cutoff;
         if let Some(celsius) = sample.and_then(|sample| sample.within(now, SILENT)) {
             let is_cool = celsius <= cutoff.celsius - COOLER;
-            self.cutoff.tripped = celsius >= cutoff.celsius || (self.cutoff.tripped && !is_cool);
+            self.tripped = celsius >= cutoff.celsius || (self.tripped && !is_cool);
         }
-        let verdict = cutoff.check(sample, self.cutoff.tripped, now);
-        self.cutoff.blocks = verdict.is_err();
-        let Err(why) = verdict else { return };
+        let Err(why) = cutoff.check(sample, self.tripped, now) else {
+            return;
+        };
         if self.wants_heat() {
             self.force_off(now, Reason::Cutoff, why);
         } else if std::mem::take(&mut self.device.external_on_allowed) {

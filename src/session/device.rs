@@ -109,7 +109,7 @@ impl Session {
     }
 
     pub(super) fn may_stay_on(&self) -> bool {
-        self.owned && !self.cutoff.blocks && self.config.on_external_on == OnExternalOn::Allow
+        self.owned && self.config.on_external_on == OnExternalOn::Allow
     }
 
     pub(super) fn external_on(&mut self, now: Millis, what: &str) {

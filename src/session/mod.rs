@@ -176,7 +176,8 @@ pub struct Session {
     around: Surroundings,
     chamber_missing: bool,
     boost: Boost,
-    cutoff: cutoff::Watch,
+    /// `cutoff_temp` was reached, and the sensor has not cooled down since.
+    tripped: bool,
 
     // The connection.
     next_conn: u32,
@@ -246,7 +247,7 @@ impl Session {
             around: Surroundings::default(),
             chamber_missing: false,
             boost: Boost::default(),
-            cutoff: cutoff::Watch::default(),
+            tripped: false,
             next_conn: 1,
             main: None,
             probe: None,
@@ -386,7 +387,7 @@ impl Session {
             device_on: self.device.on,
             device_target: self.device.target,
             boost: self.boost(),
-            tripped: self.cutoff.tripped,
+            tripped: self.tripped,
             target_limit: self.device.target_limit,
             dialect: self.dialect(),
             mode: self.device.mode,
@@ -483,7 +484,7 @@ impl Session {
         self.ended = false;
         // They were the printer's before. A RESTART forgives a cutoff, too: its target is gone.
         self.around = Surroundings::default();
-        self.cutoff = cutoff::Watch::default();
+        self.tripped = false;
         self.chamber_missing = false;
         self.renewed_at = now;
         // A new printer starts with off, and its wishes count only once it is ready.

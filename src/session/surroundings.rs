@@ -100,7 +100,41 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Chamber;
     use super::*;
+
+    #[test]
+    fn a_target_without_the_chamber_is_refused_in_words() {
+        let config = Config {
+            chamber: Some(Chamber {
+                sensor: "temperature_sensor cavity".into(),
+                max_boost: 15,
+            }),
+            ..Config::default()
+        };
+        let refused = |at: Option<Millis>| {
+            let chamber = at.map(|at| Sample { celsius: 40.0, at });
+            let around = Surroundings {
+                chamber,
+                cutoff: None,
+            };
+            refusal(&config, &around, false, 200_000)
+        };
+        let why = refused(None).unwrap();
+        assert_eq!(
+            why,
+            "temperature_sensor cavity has no reading yet (chamber_sensor)"
+        );
+        let why = refused(Some(80_000)).unwrap();
+        assert!(
+            why.contains("no reading from temperature_sensor cavity for 120 s"),
+            "{why}"
+        );
+        assert_eq!(refused(Some(80_001)), None, "silent is not yet lost");
+        assert_eq!(refused(Some(200_000)), None);
+        let plain = Config::default();
+        assert_eq!(refusal(&plain, &Surroundings::default(), true, 0), None);
+    }
 
     #[test]
     fn r5_only_a_fresh_temperature_counts() {

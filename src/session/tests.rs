@@ -8,6 +8,7 @@ mod cutoff;
 mod histories;
 mod klipper;
 mod peer;
+mod sensor_histories;
 mod world;
 
 use super::*;

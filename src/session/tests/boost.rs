@@ -170,6 +170,22 @@ fn boost_settles_in_chambers_that_are_nothing_like_the_one_it_was_tuned_for() {
 }
 
 #[test]
+fn boost_by_a_sensor_that_has_whole_degrees_only() {
+    let slow = Enclosure {
+        chamber_j_per_k: 16_000.0,
+        ..enclosure()
+    };
+    for enclosure in [enclosure(), slow] {
+        let mut run = Run::new(config(15), enclosure);
+        run.world.cavity_step = 1.0;
+        run.heat(45.0, 180 * MINUTE);
+        assert!(run.highest() <= 47.0, "{}", run.highest());
+        assert!((43.5..=46.5).contains(&run.cavity()), "{}", run.cavity());
+        assert!(run.world.sent.len() <= 30, "{}", run.world.sent.len());
+    }
+}
+
+#[test]
 fn boost_does_not_wind_up_behind_an_open_door() {
     let mut run = Run::settled();
     let before = run.boost();
@@ -355,6 +371,32 @@ fn boost_a_higher_wish_keeps_what_was_found() {
     run.go_on(90 * MINUTE);
     assert!(run.highest() <= 57.0, "{}", run.highest());
     assert!((54.0..=56.0).contains(&run.cavity()), "{}", run.cavity());
+}
+
+#[test]
+fn boost_waits_for_a_chamber_that_cools_down_to_a_lower_wish() {
+    let mut run = Run::settled();
+    run.heat(55.0, 60 * MINUTE);
+    let boost = run.boost();
+    run.rows.clear();
+    run.heat(50.5, 90 * MINUTE);
+    let lowest = run.rows.iter().map(|row| row.cavity).fold(99.0, f64::min);
+    assert!(lowest >= 49.5, "{lowest}");
+    let least = run.rows.iter().map(|row| row.boost).min().unwrap();
+    assert!(least + 2 >= boost, "{boost} -> {least}");
+}
+
+#[test]
+fn r5_a_device_that_was_set_by_hand_meanwhile_is_told_the_wish_alone() {
+    let mut run = Run::settled();
+    run.world.unreachable = true;
+    run.world.cut();
+    run.go_on(MINUTE);
+    let other = br#"{"settings":{"set_temp":30}}"#;
+    let _ = run.world.device.handle_text(other);
+    run.world.unreachable = false;
+    run.go_on(MINUTE);
+    assert_eq!((run.boost(), run.device_target()), (0, 45));
 }
 
 #[test]

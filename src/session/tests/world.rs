@@ -58,6 +58,14 @@ pub(crate) struct World {
     pub(crate) around: Surroundings,
     /// How often Klipper hears of the cavity.
     pub(crate) cavity_every: Option<Millis>,
+    /// How finely it is told, C.
+    pub(crate) cavity_step: f64,
+    /// Klipper hears of the limiting sensor all the time, and nothing bad.
+    pub(crate) cutoff_is_well: bool,
+    /// `cutoff_temp` was reached, said a second time.
+    hot: bool,
+    /// What the session was told of it.
+    heard: Surroundings,
     /// The boost, since when, and for which wish.
     boosted: (u8, Millis, f64),
     readings: Vec<(Millis, f64)>,
@@ -87,6 +95,10 @@ impl World {
             ended: false,
             around: Surroundings::default(),
             cavity_every: None,
+            cavity_step: 0.1,
+            cutoff_is_well: false,
+            hot: false,
+            heard: Surroundings::default(),
             boosted: (0, 0, 0.0),
             readings: Vec::new(),
         };
@@ -146,6 +158,7 @@ impl World {
         self.klipper.target = 0.0;
         self.klipper.armed = false;
         self.klipper.said = None;
+        (self.around, self.heard, self.hot) = Default::default();
         self.tell(Input::Orphaned);
         let config = self.config.clone();
         if std::mem::take(&mut self.ended) {
@@ -171,14 +184,21 @@ impl World {
         self.session.renew(self.now);
         self.listen();
         self.session.surround(self.around);
+        self.heard = self.around;
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
             self.say_wish();
         }
     }
 
-    /// Klipper's own sensor in the cavity, which has tenths of a degree.
+    /// Klipper's own sensors.
     fn listen(&mut self) {
+        if self.cutoff_is_well {
+            self.around.cutoff = Some(Sample {
+                celsius: 50.0,
+                at: self.now,
+            });
+        }
         let due = |every| {
             let last = self.around.chamber.map(|sample| sample.at);
             last.is_none_or(|at| self.now >= at + every)
@@ -188,7 +208,7 @@ impl World {
             self.device.state().cavity,
         ) {
             self.around.chamber = Some(Sample {
-                celsius: (celsius * 10.0).round() / 10.0,
+                celsius: (celsius / self.cavity_step).round() * self.cavity_step,
                 at: self.now,
             });
         }
@@ -492,6 +512,15 @@ impl World {
             let reading = snapshot.reading.expect("a boost without a reading");
             assert!(fresh(reading.at, self.config.stale_after), "boosted blind");
         }
+        if let Some(cutoff) = &self.config.cutoff {
+            let sample = self
+                .heard
+                .cutoff
+                .expect("heat before the cutoff has spoken");
+            assert!(fresh(sample.at, 10_000), "heat with a silent cutoff");
+            assert!((-40.0..cutoff.celsius).contains(&sample.celsius), "hot");
+            assert!(!self.hot, "heat before it was 5 C cooler");
+        }
         let degrees = (target + f64::from(snapshot.boost)).round().clamp(1.0, max);
         assert!(
             text.contains(&format!("\"set_temp\":{degrees},")),
@@ -521,9 +550,23 @@ impl World {
         );
     }
 
+    fn check_cutoff(&mut self) {
+        let (Some(cutoff), Some(sample)) = (&self.config.cutoff, self.heard.cutoff) else {
+            return;
+        };
+        if self.now < sample.at + 10_000 && (-40.0..=150.0).contains(&sample.celsius) {
+            self.hot = if self.hot {
+                sample.celsius > cutoff.celsius - 5.0
+            } else {
+                sample.celsius >= cutoff.celsius
+            };
+        }
+    }
+
     fn check(&mut self) {
         let snapshot = self.snapshot();
         self.check_boost(snapshot.boost);
+        self.check_cutoff();
         if let Some(reading) = snapshot.reading {
             let real = self
                 .readings
