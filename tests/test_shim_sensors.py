@@ -227,6 +227,39 @@ def test_r5_a_combination_is_as_old_as_its_oldest_member(make: Make, session: Se
     assert chamber[1] >= 19.0, "it goes on calling, with what a dead sensor said"
 
 
+def test_r5_a_combination_has_no_reading_before_each_member_has_one(
+    make: Make, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its status shows 0.0 until then, and that is combined.
+    monkeypatch.setattr("klippy_stub.extras.temperature_host.DEFAULT_VALUE", None)
+    host = make(
+        SECTION
+        + "chamber_sensor: temperature_sensor least\n"
+        + CAVITY
+        + TOP
+        + "[temperature_sensor least]\nsensor_type: temperature_combined\n"
+        "combination_method: min\nmaximum_deviation: 99\n"
+        "sensor_list: temperature_sensor cavity, temperature_sensor top\n"
+    )
+    says(host, 40.0)
+    host.advance(5.0)
+    assert host.state == "ready"
+    assert sample(session) == (None, None)
+    says(host, 50.0, "top")
+    host.advance(3.0)
+    chamber, _ = sample(session)
+    assert chamber is not None
+    assert chamber[0] == 40.0
+
+
+def test_the_devices_own_sensors_are_not_offered(make: Make) -> None:
+    air = "[temperature_sensor air]\nsensor_type: panda_breath\n"
+    words = error(make, SECTION + "chamber_sensor: no\n" + CAVITY + air)
+    assert words.rstrip().splitlines()[0].endswith("choose one of: temperature_sensor cavity")
+    words = error(make, SECTION + "chamber_sensor: no\n" + air)
+    assert "choose one of: (there are none)" in words
+
+
 def test_the_same_sensor_twice_and_by_two_devices(make: Make, driver: Driver) -> None:
     use = (
         "chamber_sensor: temperature_sensor cavity\n"

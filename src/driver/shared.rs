@@ -133,3 +133,29 @@ fn take<T: Copy>(slot: &ArrayQueue<(u64, T)>, handle: u64) -> Option<T> {
     }
     (by == handle).then_some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Sample;
+
+    #[test]
+    fn r5_what_a_later_printers_sensors_say_waits_and_an_earlier_ones_is_dropped() {
+        let shared = Shared::new();
+        let cutoff = Some(Sample {
+            celsius: 50.0,
+            at: 1,
+        });
+        let around = Surroundings {
+            chamber: None,
+            cutoff,
+        };
+        shared.surround(2, around);
+        assert_eq!(shared.take_surroundings(1), None);
+        assert_eq!(shared.take_surroundings(2), Some(around));
+        assert_eq!(shared.take_surroundings(2), None);
+        shared.surround(2, around);
+        assert_eq!(shared.take_surroundings(3), None);
+        assert_eq!(shared.take_surroundings(2), None);
+    }
+}

@@ -34,6 +34,7 @@ struct Wire {
     first_frame: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct World {
     pub(crate) session: Session,
     pub(crate) now: Millis,
