@@ -303,6 +303,7 @@ OPTION_READERS = (
     "_name",
     "_path",
     "_seconds",
+    "_sensor",
     "_topic",
 )  # beside Klipper's get...
 

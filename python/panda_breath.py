@@ -27,6 +27,8 @@ HEATER_OPTIONS = (
 ).split(", ")
 # A chamber warms slowly, and on_lost must act before verify_heater does.
 VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
+# A chamber that is regulated by a sensor of its own is that much cooler until the boost is found.
+CHAMBER_HYSTERESIS = "15"
 ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts at most about as much each second
 # The firmwares behind an MQTT broker, and where their topics begin by default.
 PREFIXES = {"esphome": "panda-breath", "stock_mqtt": "panda_breath"}
@@ -61,6 +63,8 @@ MQTT_OPTIONS = (
 MAX_PREFIX = 64
 MAX_TOPIC = 256
 MAX_PASSWORD = 65535  # bytes; MQTT has no room for more
+SLOWEST_SENSOR = 5.0  # s between readings; after 7 Klipper calls one stale, after 10 it is silent
+PLAUSIBLE = (-40.0, 150.0)  # C; anything else is no reading
 STUCK = "its background thread does not answer; if that lasts, restart the Klipper service"
 
 
@@ -206,6 +210,28 @@ class Options(Reader):
         if not log:
             return None
         return os.path.join(os.path.dirname(os.path.abspath(log)), GUARD_LOG)
+        self.chamber_sensor = self._sensor("chamber_sensor", "max_boost")
+        if self.chamber_sensor is not None:
+            max_boost = config.getint("max_boost", 15, minval=0, maxval=40)
+            self.native["chamber"] = (self.chamber_sensor, max_boost)
+        self.cutoff_sensor = self._sensor("cutoff_sensor", "cutoff_temp")
+        if self.cutoff_sensor is not None:
+            cutoff_temp = config.getfloat("cutoff_temp", None, above=0.0, maxval=PLAUSIBLE[1])
+            if cutoff_temp is None or cutoff_temp != cutoff_temp:
+                self._fail("cutoff_sensor", self.cutoff_sensor, "give cutoff_temp as well, in C")
+            self.native["cutoff"] = (self.cutoff_sensor, cutoff_temp)
+
+    def _sensor(self, option, needs_it):
+        name = self.config.get(option, None)
+        if name is None:
+            value = self.config.get(needs_it, None)
+            if value is not None:
+                self._fail(needs_it, value, "it needs %s as well" % (option,))
+            return None
+        if not name.strip():
+            self._fail(option, name, "name a sensor, such as 'temperature_sensor cavity', or "
+                       "remove the option")  # fmt: skip
+        return " ".join(name.split())
 
     def _is_behind_broker(self, firmware):
         """Which of the two ways leads to the device; what belongs to the other is a mistake."""
@@ -408,12 +434,90 @@ class Sensor:
     def feed(self, read_time, temp):
         if self.callback is not None:
             self.callback(read_time, temp)
+        self.check(temp)
+
+    def check(self, temp):
         # No shutdown below min_temp: a cold chamber, or a table that ends at 10, is no danger.
         if self.max_temp is not None and temp > self.max_temp:
             self.printer.invoke_shutdown(
                 "Panda Breath: %s at %.1f C is above its max_temp of %.1f C"
                 % (self.name, temp, self.max_temp)
             )
+
+
+class Source:
+    """A sensor of Klipper's that is listened to: chamber_sensor or cutoff_sensor.
+
+    Klipper does not say how old a temperature is. Only Heater.get_temp calls it stale; the status
+    of all objects, and get_temp of temperature_sensor and temperature_fan, show the last one for
+    ever. A sensor that fails stops calling back (temperature_host, BME280), and a
+    temperature_combined goes on calling with what its dead members said last. So what counts is
+    when the sensor has called, and each of its members.
+    """
+
+    def __init__(self, panda, option, name, path=()):
+        self.name = name
+        self.reactor = panda.reactor
+        self.last = None  # in one piece, because sensors of an MCU call from another thread
+        found = panda.printer.lookup_object(name, None)
+        listed = self._find(panda.printer, found)
+        if listed is None or name in path:
+            problem = "there is no such sensor" if found is None else "its age cannot be told"
+            self._fail(panda, option, "%s; %s" % (problem, self._choices(panda)))
+        if listed.sensor in panda.sensors:
+            self._fail(panda, option, "that is the device's own; " + self._choices(panda))
+        report_time = listed.sensor.get_report_time_delta()
+        if report_time > SLOWEST_SENSOR:
+            self._fail(panda, option, "it reports every %g s only; set its report time to %g s or "
+                       "less" % (report_time, SLOWEST_SENSOR))  # fmt: skip
+        members = getattr(listed.sensor, "sensor_names", ())  # of a temperature_combined
+        self.members = [Source(panda, option, member, (*path, name)) for member in members]
+        # In place of the method, so that who comes next calls us too.
+        self.callback, listed.temperature_callback = listed.temperature_callback, self._hear
+        listed.sensor.setup_callback(self._hear)
+
+    @staticmethod
+    def _find(printer, found):
+        """The object that a sensor calls back: what is found, or whose sensor that is."""
+        found = getattr(found, "heater", found)  # [extruder]
+        if hasattr(found, "sensor") and hasattr(found, "temperature_callback"):
+            return found
+        for _, other in printer.lookup_objects() if printer and found else ():
+            if getattr(other, "sensor", None) is found and hasattr(other, "temperature_callback"):
+                return other
+        return None
+
+    def _choices(self, panda):
+        heaters = panda.printer.lookup_object("heaters")
+        found = [(n, panda.printer.lookup_object(n, None)) for n in heaters.available_sensors]
+        names = [n for n, o in found if self._find(None, o) and o is not panda.heater
+                 and getattr(o, "sensor", None) not in panda.sensors]  # fmt: skip
+        return "choose one of: %s" % (", ".join(names) or "(there are none)",)
+
+    def _fail(self, panda, option, remedy):
+        raise panda.printer.config_error(
+            "Option '%s' in section '%s' is not valid: '%s'; %s"
+            % (option, panda.name, self.name, remedy)
+        )
+
+    def _hear(self, read_time, temp):
+        self.last = (self.reactor.monotonic(), read_time, float(temp))
+        self.callback(read_time, temp)
+
+    def reading(self):
+        """What `read` gives, if it is a reading (rule R5)."""
+        last = self.read()
+        return last if last is not None and PLAUSIBLE[0] <= last[2] <= PLAUSIBLE[1] else None
+
+    def read(self):
+        """When the sensor last called, its print time, and what it said; None before that."""
+        last = self.last
+        for member in self.members:
+            other = member.read()
+            if last is None or other is None:
+                return None
+            last = (*min(last[:2], other[:2]), last[2])
+        return last
 
 
 class PandaBreath:
@@ -429,6 +533,8 @@ class PandaBreath:
         self.pin = Pin(self.mcu)
         self.sensors = []
         self.heater = self.control = self.set_temp = self.heater_status = None
+        self.chamber = self.cutoff = None
+        self.chamber_time = 0.0
         # What the driver has brought, and how much of it has been obeyed.
         self.device = self.state = None
         self.armed = False
@@ -510,7 +616,10 @@ class PandaBreath:
         if not parsed.has_section(verify):
             parsed.add_section(verify)
         max_error = ERROR_PER_LOST_SECOND * self.options.lost_after
-        self._set_defaults(parsed, verify, dict(VERIFY, max_error="%g" % (max_error,)))
+        self._set_defaults(parsed, verify, {"max_error": "%g" % (max_error,)})
+        if self.options.chamber_sensor is not None:
+            self._set_defaults(parsed, verify, {"hysteresis": CHAMBER_HYSTERESIS})
+        self._set_defaults(parsed, verify, VERIFY)
         self._show_section(parsed, section)
         if mine:
             self.printer.load_object(config, section)
@@ -559,6 +668,7 @@ class PandaBreath:
         self._warn_at_start()
         if self.printer.get_start_args().get("debugoutput") is not None:
             return  # batch mode: there is no printer and must be no network
+        self._find_sources()
         self.control = self.heater.control
         self.set_temp, self.heater.set_temp = self.heater.set_temp, self._set_temp
         self.heater_status, self.heater.get_status = self.heater.get_status, self._heater_status
@@ -572,6 +682,18 @@ class PandaBreath:
         self.failures = self.state.failures
         self.readings = self.state.reading_number
         self.reactor.register_timer(self._look, self.reactor.NOW)
+
+    def _find_sources(self):
+        options = self.options
+        if options.chamber_sensor is not None:
+            if self.heater.sensor not in self.sensors:
+                raise self.printer.config_error(
+                    "Option 'chamber_sensor' in section '%s' gives [%s] its temperature; set its "
+                    "sensor_type to: %s" % (self.name, self.heater.name, self.name)
+                )
+            self.chamber = Source(self, "chamber_sensor", options.chamber_sensor)
+        if options.cutoff_sensor is not None:
+            self.cutoff = Source(self, "cutoff_sensor", options.cutoff_sensor)
 
     def _warn_at_start(self):
         for text in self.options.warnings:
@@ -617,7 +739,13 @@ class PandaBreath:
             return None
 
     def _drain(self):
+        if self.chamber is not None or self.cutoff is not None:
+            self._call("surround", self._sample(self.chamber), self._sample(self.cutoff))
         self.state = self._call("drain", *self._wish()) or self.state
+
+    def _sample(self, source):
+        last = None if source is None else source.read()
+        return None if last is None else (last[2], self.reactor.monotonic() - last[0])
 
     def _is_stuck(self):
         return self._call("is_stuck") or self.is_broken
@@ -645,6 +773,7 @@ class PandaBreath:
                 % (self.name,)
             )
         self._drain()
+        refusal = self._call("refusal")
         if self._is_stuck():
             raise error("%s: %s" % (self.name, STUCK))
         state = self.state
@@ -663,10 +792,16 @@ class PandaBreath:
                 "%s: Requested temperature (%.1f): the device itself takes at most %g C: %s"
                 % (self.name, degrees, state.target_limit, remedy)
             )
-        if state.temperature < self.heater.min_temp:
+        if refusal is not None:
+            raise error("%s: %s" % (self.name, refusal))
+        temperature = state.temperature
+        reading = None if self.chamber is None else self.chamber.reading()
+        if reading is not None:
+            temperature = min(temperature, reading[2])
+        if temperature < self.heater.min_temp:
             raise error(
                 "%s reads %.1f C, below its min_temp of %.1f C"
-                % (self.heater.name, state.temperature, self.heater.min_temp)
+                % (self.heater.name, temperature, self.heater.min_temp)
             )
 
     def _wish(self):
@@ -688,7 +823,12 @@ class PandaBreath:
         if is_new and age is not None:  # a driver that began anew counts from 0
             read_time = self.mcu.estimated_print_time(eventtime - age)
             for sensor in self.sensors:
-                sensor.feed(read_time, state.temperature)
+                if self.chamber is not None and sensor is self.heater.sensor:
+                    sensor.check(state.temperature)
+                else:
+                    sensor.feed(read_time, state.temperature)
+        if self.chamber is not None:
+            self._feed_chamber()
         for text in self._call("events") or ():
             self._say(text)
         if state.forced_offs != self.obeyed:
@@ -706,6 +846,14 @@ class PandaBreath:
             self.pause_deadline = None
             self._shut_down("PAUSE could not begin within %g s" % (self.options.pause_timeout,))
         return eventtime + REPORT_TIME
+
+    def _feed_chamber(self):
+        """Gives the heater the chamber's reading, once, and only while the device is there."""
+        reading = self.chamber.reading()
+        if reading is None or reading[0] == self.chamber_time or self._is_device_stale():
+            return
+        self.chamber_time, read_time, temperature = reading
+        self.heater.sensor.feed(read_time, temperature)
 
     def _target_dropped(self, eventtime, why, failed):
         """The device is being turned off against Klipper's wish; Klipper follows."""
@@ -774,8 +922,18 @@ class PandaBreath:
         else:
             logging.warning("%s: %s", self.name, text)
 
-    def _is_stale(self):
+    def _is_device_stale(self):
         age = None if self.state is None else self.state.reading_age
+        return age is None or age > self.options.stale_after
+
+    def _is_stale(self):
+        """Whether the heater's temperature is: the device's, or the chamber's as well."""
+        if self._is_device_stale():
+            return True
+        if self.chamber is None:
+            return False
+        reading = self.chamber.reading()
+        age = None if reading is None else self.reactor.monotonic() - reading[0]
         return age is None or age > self.options.stale_after
 
     def _heater_status(self, eventtime):
@@ -788,17 +946,20 @@ class PandaBreath:
     def get_status(self, eventtime):
         state = self.state
         stale = self._is_stale()
-        temperature = None if state is None or stale else state.temperature
+        own = None if state is None or self._is_device_stale() else state.temperature
+        temperature = None if stale else own
+        if self.chamber is not None and not stale:
+            _, _, temperature = self.chamber.reading()
         status = {
             "temperature": temperature,
-            "device_temperature": temperature,
+            "device_temperature": own,
             "target": 0.0 if self.heater is None else self.heater.target_temp,
             "stale": stale,
             "dialect": (state and state.dialect) or self.options.dialect,
         }
         if state is None:
             status.update(dict.fromkeys(STATE_FIELDS))
-            status.update(link="pending", external_off=False, reconnects=0, fault=False)
+            status.update(link="pending", external_off=False, reconnects=0, fault=False, boost=0)
             status["fault_reason"] = None
             return status
         for field in STATE_FIELDS:
@@ -809,8 +970,8 @@ class PandaBreath:
 
 
 STATE_FIELDS = (
-    "device_id, device_on, device_target, drying, external_off, firmware_version, last_error, "
-    "link, mode, reading_age, reconnects, remaining_seconds"
+    "boost, device_id, device_on, device_target, drying, external_off, firmware_version, "
+    "last_error, link, mode, reading_age, reconnects, remaining_seconds"
 ).split(", ")
 
 

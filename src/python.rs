@@ -12,7 +12,9 @@ use pyo3::prelude::*;
 use crate::dialect::{Dialect, mqtt};
 use crate::driver::mqtt::{Broker, Files, Login, Tls};
 use crate::driver::{Handle, Launch};
-use crate::session::{Config, OnExternalOff, OnExternalOn, Snapshot, Wish};
+use crate::session::{
+    Chamber, Config, Cutoff, OnExternalOff, OnExternalOn, Snapshot, Surroundings, Wish,
+};
 
 /// Changes when the shim and the wheel would no longer understand each other.
 const INTERFACE: u32 = 3;
@@ -43,7 +45,7 @@ struct PyDevice(Handle);
 impl PyDevice {
     /// Starts to look after a device; see `_core.pyi`.
     #[new]
-    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, mqtt=None, guard=None))]
+    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, chamber=None, cutoff=None, mqtt=None, guard=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments, one per option"
@@ -60,6 +62,8 @@ impl PyDevice {
         lease: f64,
         on_external_off: &str,
         on_external_on: &str,
+        chamber: Option<(String, u8)>,
+        cutoff: Option<(String, f64)>,
         mqtt: Option<Mqtt>,
         guard: Option<Guard>,
     ) -> PyResult<Self> {
@@ -83,6 +87,8 @@ impl PyDevice {
                 "guard retry",
                 guard.as_ref().map_or(0.0, |guard| guard.retry),
             )?,
+            chamber: chamber.map(|(sensor, max_boost)| Chamber { sensor, max_boost }),
+            cutoff: cutoff.map(|(sensor, celsius)| Cutoff { sensor, celsius }),
             on_external_off: match on_external_off {
                 "accept" => OnExternalOff::Accept,
                 "reassert" => OnExternalOff::Reassert,
@@ -109,6 +115,21 @@ impl PyDevice {
     /// Says what Klipper wants, renews the lease, and fetches the state.
     fn drain(&self, target: f64, armed: bool, ack: u32) -> State {
         State(self.0.drain(Wish { target, armed, ack }))
+    }
+
+    /// Says what Klipper's sensors say.
+    #[pyo3(signature = (chamber, cutoff))]
+    fn surround(&self, chamber: Option<(f64, f64)>, cutoff: Option<(f64, f64)>) {
+        let sample = |(celsius, age)| Handle::sample(celsius, age);
+        self.0.surround(Surroundings {
+            chamber: chamber.map(sample),
+            cutoff: cutoff.map(sample),
+        });
+    }
+
+    /// Why they allow no target now.
+    fn refusal(&self) -> Option<String> {
+        self.0.refusal()
     }
 
     /// The lines for people since the last call.
@@ -270,6 +291,10 @@ impl State {
     #[getter]
     fn device_target(&self) -> Option<f64> {
         self.0.device_target
+    }
+    #[getter]
+    fn boost(&self) -> u8 {
+        self.0.boost
     }
     #[getter]
     fn target_limit(&self) -> Option<f64> {

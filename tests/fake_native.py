@@ -35,6 +35,9 @@ class Mqtt(TypedDict):
     key_file: str | None
 
 
+Sample = tuple[float, float]
+
+
 @dataclass
 class State:
     """What is known about a device. `clock` and `read_at` make the reading's age."""
@@ -45,6 +48,7 @@ class State:
     lost: bool = False
     device_on: bool | None = None
     device_target: float | None = None
+    boost: int = 0
     target_limit: float | None = None
     dialect: str | None = None
     mode: str | None = None
@@ -91,6 +95,9 @@ class Session:
         self.lines: list[str] = []
         self.stuck = False
         self.wishes: list[Wish] = []
+        # What the sensors said, with each drain; and why they allow no target.
+        self.around: list[tuple[Sample | None, Sample | None]] = []
+        self.refusal: str | None = None
         # Raised by every method that the shim calls: a bug in the compiled code.
         self.bug: BaseException | None = None
         # Called before each drain is answered.
@@ -183,14 +190,17 @@ class Device:
         lease: float,
         on_external_off: str,
         on_external_on: str,
+        chamber: tuple[str, int] | None = None,
+        cutoff: tuple[str, float] | None = None,
         mqtt: Mqtt | None = None,
     ) -> None:
         self.options: dict[str, Any] = {
             key: value for key, value in locals().items() if key != "self"
         }
-        if mqtt is None:
-            del self.options["mqtt"]
-        elif set(mqtt) != set(Mqtt.__annotations__):
+        for option in ("chamber", "cutoff", "mqtt"):
+            if self.options[option] is None:
+                del self.options[option]
+        if mqtt is not None and set(mqtt) != set(Mqtt.__annotations__):
             raise ValueError(f"mqtt: {sorted(mqtt)}")
         prefix = mqtt["prefix"] if mqtt else None
         self.session = self.driver.session(f"{host}:{port}" + (f"/{prefix}" if prefix else ""))
@@ -207,6 +217,25 @@ class Device:
         self.session.before_drain()
         self.session.take("drain", target, armed, ack)
         return dataclasses.replace(self.session.state)
+
+    def surround(
+        self, chamber: tuple[float, float] | None, cutoff: tuple[float, float] | None
+    ) -> None:
+        """Notes what the sensors say; PyO3 would refuse other types too."""
+        if self.session.bug is not None:
+            raise self.session.bug
+        for sample in (chamber, cutoff):
+            if sample is not None and not (
+                type(sample) is tuple and [type(value) for value in sample] == [float, float]
+            ):
+                raise TypeError(f"surround({chamber!r}, {cutoff!r})")
+        self.session.around.append((chamber, cutoff))
+
+    def refusal(self) -> str | None:
+        """What the test says."""
+        if self.session.bug is not None:
+            raise self.session.bug
+        return self.session.refusal
 
     def events(self) -> list[str]:
         """The lines since the last call."""

@@ -29,6 +29,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "external_off": (bool,),
     "reconnects": (int,),
     "last_error": (str, type(None)),
+    "boost": (int,),
     "device_id": (str, type(None)),
 }
 

@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 # Klipper loads these from temperature_sensors.cfg at the first setup_sensor
-DEFAULT_SENSOR_MODULES = ("temperature_host", "stub_thermal")
+DEFAULT_SENSOR_MODULES = ("temperature_host", "temperature_combined", "stub_thermal")
 
 
 class PrinterHeaters:

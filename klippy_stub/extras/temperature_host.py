@@ -2,15 +2,19 @@
 
 The rest is as in Klipper: one reading a second, its own checks of the limits, and a printer object
 ``temperature_host NAME``, which is where the value is set: `printer.lookup_object(...).value`.
-With a ``sensor_path`` it is read from that file, in thousandths of a degree.
+With a ``sensor_path`` it is read from that file, in thousandths of a degree; a file that cannot be
+read ends it for good, as in Klipper.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 HOST_REPORT_TIME = 1.0
 DEFAULT_VALUE = 25.0
+
+logger = logging.getLogger(__name__)
 
 
 class Temperature_HOST:  # noqa: N801 - klippy's name
@@ -48,8 +52,13 @@ class Temperature_HOST:  # noqa: N801 - klippy's name
 
     def _sample(self, eventtime: float) -> float:
         if self.path is not None:
-            with open(self.path, encoding="ascii") as f:
-                self.value = float(f.read()) / 1000.0
+            try:
+                with open(self.path, encoding="ascii") as f:
+                    self.value = float(f.read()) / 1000.0
+            except Exception:
+                logger.exception("temperature_host: Error reading data")
+                self.temp = 0.0
+                return float(self.reactor.NEVER)
         if self.value is None:
             return eventtime + HOST_REPORT_TIME
         self.temp = self.value

@@ -68,6 +68,8 @@ class Device:
         lease: float,
         on_external_off: str,
         on_external_on: str,
+        chamber: tuple[str, int] | None = None,
+        cutoff: tuple[str, float] | None = None,
         mqtt: Mqtt | None = None,
         guard: Guard | None = None,
     ) -> Device:
@@ -75,9 +77,12 @@ class Device:
 
         ``name``: the section's name, for messages. ``device_id``: its last 4 digits, or None for
         whichever answers first. ``on_external_off``: "accept" or "reassert"; ``on_external_on``:
-        "off" or "allow". With ``mqtt``, ``host`` and ``port`` are the broker's, and the files of
-        its encryption are read here. Raises ValueError for an option that makes no sense or a file
-        that cannot be used, OSError when the system has no thread or descriptor left.
+        "off" or "allow". ``chamber``: the sensor to regulate by and the highest boost in degrees;
+        ``cutoff``: the sensor that limits, and where; both by full name, for messages, and both
+        say what they read through ``surround``. With ``mqtt``, ``host`` and ``port`` are the
+        broker's, and the files of its encryption are read here. Raises ValueError for an option
+        that makes no sense or a file that cannot be used, OSError when the system has no thread
+        or descriptor left.
         """
     def want(self, target: float, armed: bool, ack: int) -> None:
         """Says what Klipper wants: the latest counts, and leaves at once.
@@ -87,6 +92,15 @@ class Device:
         """
     def drain(self, target: float, armed: bool, ack: int) -> State:
         """The same, once per second; renews the lease, and returns what is known."""
+    def surround(
+        self, chamber: tuple[float, float] | None, cutoff: tuple[float, float] | None
+    ) -> None:
+        """Says what Klipper's sensors say: temperature, and age in seconds, of the last reading.
+
+        However old it is; None: there was none since this printer is there.
+        """
+    def refusal(self) -> str | None:
+        """Why these sensors allow no target above 0 now, by what ``surround`` has said."""
     def events(self) -> list[str]:
         """The lines for people since the last call, oldest first."""
     def is_stuck(self) -> bool:
@@ -117,6 +131,9 @@ class State:
     def device_on(self) -> bool | None: ...
     @property
     def device_target(self) -> float | None: ...
+    @property
+    def boost(self) -> int:
+        """How much the device's target is above Klipper's, for the sensor in the chamber."""
     @property
     def target_limit(self) -> float | None:
         """The highest target that the device says it takes."""

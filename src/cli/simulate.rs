@@ -12,7 +12,9 @@ use self::follow::{follow, open};
 use super::complain;
 use crate::driver::mqtt::Broker;
 use crate::sim::esphome::{self, BangBang, Discovery, Platform, Thermostat};
-use crate::sim::{Dialect, Firmware, Identity, Options, Setup, Simulator, address, broker};
+use crate::sim::{
+    Cavity, Dialect, Enclosure, Firmware, Identity, Options, Setup, Simulator, address, broker,
+};
 
 /// Simulate Panda Breath devices, to try things without hardware.
 ///
@@ -84,6 +86,14 @@ pub(super) struct Arguments {
     /// Room around the chamber, in C [default: 22, or the chamber's if that is colder].
     #[arg(long, value_name = "C", value_parser = temperature)]
     ambient: Option<f64>,
+    /// Simulate the air around the device and the rest of the chamber, its cavity, apart: that one
+    /// lags behind and stays 5 to 9 C cooler.
+    #[arg(long)]
+    cavity: bool,
+    /// The same, and write the cavity's temperature to FILE each second, in thousandths of a degree:
+    /// what Klipper's `temperature_host` reads with `sensor_path`.
+    #[arg(long, value_name = "FILE")]
+    cavity_file: Option<PathBuf>,
     /// MAC address of the first device.
     #[arg(long, value_name = "MAC", default_value_t = Identity::default())]
     identity: Identity,
@@ -164,6 +174,9 @@ impl Arguments {
         if is_node && self.broker.is_none() {
             return Err("--dialect esphome needs a --broker".to_owned());
         }
+        if self.cavity_file.is_some() && self.count > 1 {
+            return Err("--cavity-file is for one device, without --count".to_owned());
+        }
         let is_bang_bang = matches!(self.platform, Some(Platform::BangBang(_)));
         if is_bang_bang && self.min_run_seconds.is_some() {
             return Err("--min-run-seconds does not go with --platform bang_bang".to_owned());
@@ -179,6 +192,11 @@ fn options(arguments: Arguments) -> Options {
         .ambient
         .unwrap_or(chamber_c.min(defaults.setup.ambient_c));
     let stock = defaults.setup;
+    let two_nodes = arguments.cavity || arguments.cavity_file.is_some();
+    let enclosure = Enclosure {
+        cavity: two_nodes.then(Cavity::default),
+        ..stock.enclosure
+    };
     let setup = Setup {
         firmware: arguments.firmware.unwrap_or(stock.firmware),
         identity: arguments.identity,
@@ -189,7 +207,7 @@ fn options(arguments: Arguments) -> Options {
         topic_prefix: arguments.topic_prefix.clone().unwrap_or(stock.topic_prefix),
         chamber_c,
         ambient_c,
-        enclosure: stock.enclosure,
+        enclosure,
     };
     let mut platform = arguments.platform.unwrap_or_default();
     if let Platform::Thermostat(thermostat) = &mut platform {
@@ -209,6 +227,7 @@ fn options(arguments: Arguments) -> Options {
         }),
         chamber_c,
         ambient_c,
+        enclosure,
         ..esphome::Setup::default()
     };
     Options {
@@ -224,6 +243,7 @@ fn options(arguments: Arguments) -> Options {
         reboot_s: arguments.reboot_seconds,
         log: arguments.log,
         state: arguments.state,
+        cavity_file: arguments.cavity_file,
         keep_entries: false,
     }
 }
@@ -360,6 +380,7 @@ mod tests {
                 "--firmware",
             ),
             ("--dialect stock_mqtt --firmware 1.0.4", "--firmware"),
+            ("--cavity-file f --count 2", "--cavity-file is for one"),
             ("--dialect stock_mqtt --platform bang_bang", "--platform"),
             (
                 "--dialect esphome --broker mqtt://h --platform bang_bang --min-run-seconds 1",
@@ -372,6 +393,7 @@ mod tests {
         for line in [
             "",
             "--firmware 1.0.4 --listen 127.0.0.1:0",
+            "--cavity-file f --cavity --count 1",
             "--dialect stock_mqtt --listen 127.0.0.1:0",
             "--dialect esphome --broker mqtt://h --platform clamped --min-run-seconds 9",
         ] {

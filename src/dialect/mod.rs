@@ -24,6 +24,11 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Outside of this a number is not a chamber temperature, C (rule R5).
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = -40.0..=150.0;
 
+/// Whether a number can be a temperature here at all (rule R5).
+pub(crate) fn is_temperature(celsius: f64) -> bool {
+    PLAUSIBLE.contains(&celsius)
+}
+
 /// The firmware families this crate knows by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dialect {

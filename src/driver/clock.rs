@@ -22,3 +22,14 @@ pub(super) fn age_seconds(at: Millis) -> f64 {
     let at = at as f64 / 1e3;
     (now - at).max(0.0)
 }
+
+/// When something happened that is so many seconds old. What has no age is as old as can be.
+pub(super) fn before(age: f64) -> Millis {
+    let age = if age.is_nan() { f64::MAX } else { age };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates at 0 and at the highest"
+    )]
+    now().saturating_sub((age * 1e3) as Millis)
+}

@@ -43,7 +43,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::net::unix::pipe;
 
 use crate::dialect::Identity;
-use crate::session::{Config, Snapshot, Wish};
+use crate::session::{Config, Sample, Snapshot, Surroundings, Wish, refusal};
 pub use keeper::Launch;
 use mqtt::Broker;
 use shared::Shared;
@@ -103,7 +103,10 @@ pub struct Handle {
     number: u64,
     shared: Arc<Shared>,
     hub: Arc<Hub>,
+    config: Config,
+    // The reactor's side only, never locked by the driver.
     last: Mutex<Option<Wish>>,
+    around: Mutex<Surroundings>,
 }
 
 impl Handle {
@@ -118,6 +121,7 @@ impl Handle {
         launch: Option<Launch>,
     ) -> io::Result<Self> {
         let key = key(&config);
+        let own_config = config.clone();
         let mut registry = REGISTRY.lock();
         let hub = if let Some(hub) = &registry.hub {
             Arc::clone(hub)
@@ -150,7 +154,9 @@ impl Handle {
             number,
             shared,
             hub,
+            config: own_config,
             last: Mutex::new(None),
+            around: Mutex::default(),
         })
     }
 
@@ -177,6 +183,26 @@ impl Handle {
         }
         self.want(wish);
         self.shared.fetch()
+    }
+
+    /// Says what Klipper's sensors say: the last word of each, and when that was.
+    pub fn surround(&self, around: Surroundings) {
+        *self.around.lock() = around;
+        if self.is_current() {
+            self.shared.surround(self.number, around);
+        }
+    }
+
+    /// Why the sensors allow no target above 0 now, as far as it has been said here.
+    pub fn refusal(&self) -> Option<String> {
+        let tripped = self.shared.fetch().tripped;
+        refusal(&self.config, &self.around.lock(), tripped, clock::now())
+    }
+
+    /// A reading that arrived in Klipper so many seconds ago.
+    pub fn sample(celsius: f64, age: f64) -> Sample {
+        let at = clock::before(age);
+        Sample { celsius, at }
     }
 
     /// The lines for people since the last call; those to come are the next printer's.

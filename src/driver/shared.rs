@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_queue::ArrayQueue;
 use parking_lot::Mutex;
 
-use crate::session::{Event, Millis, Snapshot, Wish};
+use crate::session::{Event, Millis, Snapshot, Surroundings, Wish};
 
 use super::clock;
 
@@ -20,6 +20,7 @@ const STUCK: Millis = 5_000;
 pub(super) struct Shared {
     /// Slots for the latest value: pushing replaces what was not fetched.
     wish: ArrayQueue<(u64, Wish)>,
+    around: ArrayQueue<(u64, Surroundings)>,
     snapshot: ArrayQueue<Snapshot>,
     events: ArrayQueue<Event>,
     events_lost: AtomicU64,
@@ -40,6 +41,7 @@ impl Shared {
         let now = clock::now();
         Self {
             wish: ArrayQueue::new(1),
+            around: ArrayQueue::new(1),
             snapshot: ArrayQueue::new(1),
             events: ArrayQueue::new(EVENTS),
             events_lost: AtomicU64::new(0),
@@ -58,6 +60,12 @@ impl Shared {
     pub(super) fn want(&self, handle: u64, wish: Wish) {
         self.wish.force_push((handle, wish));
         self.changed.store(true, Ordering::Release);
+    }
+
+    /// What the sensors of this handle's printer say. Read at the driver's next turn, which is
+    /// within a second: nothing is woken for it.
+    pub(super) fn surround(&self, handle: u64, around: Surroundings) {
+        self.around.force_push((handle, around));
     }
 
     pub(super) fn renew(&self) {
@@ -100,11 +108,12 @@ impl Shared {
     /// What the printer of this handle wants. The wish of a later one stays: it counts only once
     /// its order has been read, and that order starts with off.
     pub(super) fn take_wish(&self, handle: u64) -> Option<Wish> {
-        let (by, wish) = self.wish.pop()?;
-        if by > handle {
-            let _ = self.wish.push((by, wish)); // unless there is a newer one by now
-        }
-        (by == handle).then_some(wish)
+        take(&self.wish, handle)
+    }
+
+    /// What the sensors say, if anything since the last time.
+    pub(super) fn take_surroundings(&self, handle: u64) -> Option<Surroundings> {
+        take(&self.around, handle)
     }
 
     pub(super) fn renewed_at(&self) -> Millis {
@@ -123,5 +132,40 @@ impl Shared {
         if self.events.force_push(event).is_some() {
             self.events_lost.fetch_add(1, Ordering::AcqRel);
         }
+    }
+}
+
+/// The latest value, if it is this handle's. What comes from a later one stays.
+fn take<T: Copy>(slot: &ArrayQueue<(u64, T)>, handle: u64) -> Option<T> {
+    let (by, value) = slot.pop()?;
+    if by > handle {
+        let _ = slot.push((by, value)); // unless there is a newer one by now
+    }
+    (by == handle).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Sample;
+
+    #[test]
+    fn r5_what_a_later_printers_sensors_say_waits_and_an_earlier_ones_is_dropped() {
+        let shared = Shared::new();
+        let cutoff = Some(Sample {
+            celsius: 50.0,
+            at: 1,
+        });
+        let around = Surroundings {
+            chamber: None,
+            cutoff,
+        };
+        shared.surround(2, around);
+        assert_eq!(shared.take_surroundings(1), None);
+        assert_eq!(shared.take_surroundings(2), Some(around));
+        assert_eq!(shared.take_surroundings(2), None);
+        shared.surround(2, around);
+        assert_eq!(shared.take_surroundings(3), None);
+        assert_eq!(shared.take_surroundings(2), None);
     }
 }

@@ -76,7 +76,14 @@ impl Task {
     }
 
     fn turn(&mut self, input: Input<'_>) {
-        self.session.renew(self.entry.shared.renewed_at());
+        let shared = &self.entry.shared;
+        self.session.renew(shared.renewed_at());
+        // Being adopted means to forget what an earlier printer's sensors said, not this one's.
+        if !matches!(input, Input::Adopted(_)) {
+            if let Some(around) = shared.take_surroundings(self.entry.handle.get()) {
+                self.session.surround(around);
+            }
+        }
         let now = clock::now();
         self.session.handle(now, input);
         let (entry, session) = (&self.entry, &self.session);

@@ -34,6 +34,10 @@ pub struct Config {
     pub guard: bool,
     /// How long the guard tries to turn off a device that cannot be reached.
     pub guard_retry: Millis,
+    /// The sensor of Klipper's that is regulated by; `None`: the device's own.
+    pub chamber: Option<Chamber>,
+    /// The limit on any sensor of Klipper's.
+    pub cutoff: Option<Cutoff>,
     /// What happens when somebody turns the device off while Klipper wants heat.
     pub on_external_off: OnExternalOff,
     /// What happens when somebody turns the device on while Klipper wants it off.
@@ -55,6 +59,8 @@ impl Default for Config {
             lease: 10_000,
             guard: false,
             guard_retry: 1_800_000,
+            chamber: None,
+            cutoff: None,
             on_external_off: OnExternalOff::Accept,
             on_external_on: OnExternalOn::Off,
         }
@@ -77,6 +83,24 @@ impl Config {
             Some(_) => format!("broker {}", self.host),
         }
     }
+}
+
+/// `chamber_sensor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chamber {
+    /// Its full name in Klipper, for messages.
+    pub sensor: String,
+    /// The most that the device's target is raised above the wish, C.
+    pub max_boost: u8,
+}
+
+/// `cutoff_sensor`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cutoff {
+    /// Its full name in Klipper, for messages.
+    pub sensor: String,
+    /// From here on there is no heat, C.
+    pub celsius: f64,
 }
 
 /// Rule R9.

@@ -15,13 +15,17 @@
 //! * `ask`: commands that it confirms by what it says afterwards
 //! * `off`: what is known about the device being off
 //! * `guard`: what is left to the process that turns the device off when this one cannot
+//! * `surroundings`: what Klipper's own sensors say; `boost`: regulating by one of them; `cutoff`:
+//!   being limited by one
 //! * `backoff`, `budget`: how often
 
 mod ask;
 mod backoff;
+mod boost;
 mod broker;
 mod budget;
 mod config;
+mod cutoff;
 mod device;
 mod guard;
 mod identity;
@@ -30,20 +34,23 @@ mod off;
 mod snapshot;
 mod socket;
 mod steer;
+mod surroundings;
 mod told;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use config::{Config, OnExternalOff, OnExternalOn};
+pub use config::{Chamber, Config, Cutoff, OnExternalOff, OnExternalOn};
 pub use guard::{Bequest, Guard};
 pub use snapshot::{Event, ForcedOff, Link, Reading, Reason, Snapshot, Trouble};
+pub use surroundings::{Sample, Surroundings, refusal};
 
 use crate::dialect::mqtt::{Delivery, Message, Mqtt, Terms};
 use crate::dialect::{Dialect, Identity};
 use ask::Asked;
 use backoff::Jitter;
+use boost::Boost;
 use budget::Budget;
 use device::Device;
 use guard::Guarded;
@@ -180,6 +187,13 @@ pub struct Session {
     failures: u32,
     forced_off: Option<(ForcedOff, Millis)>,
 
+    // What Klipper's sensors say, and what follows from it.
+    around: Surroundings,
+    chamber_missing: bool,
+    boost: Boost,
+    /// `cutoff_temp` was reached, and the sensor has not cooled down since.
+    tripped: bool,
+
     // The connection.
     next_conn: u32,
     main: Option<Main>,
@@ -246,6 +260,10 @@ impl Session {
             forced_offs: 0,
             failures: 0,
             forced_off: None,
+            around: Surroundings::default(),
+            chamber_missing: false,
+            boost: Boost::default(),
+            tripped: false,
             next_conn: 1,
             main: None,
             probe: None,
@@ -341,10 +359,13 @@ impl Session {
         }
         self.check_wish(now);
         self.check_guard(now);
+        self.check_cutoff(now);
+        self.check_chamber(now);
         self.check_device(now);
         self.check_links(now);
         self.check_voice(now);
         self.check_asked(now);
+        self.check_boost(now);
         self.steer(now);
         self.check_end(now);
     }
@@ -386,6 +407,8 @@ impl Session {
             lost: self.lost,
             device_on: self.device.on,
             device_target: self.device.target,
+            boost: self.boost(),
+            tripped: self.tripped,
             target_limit: self.device.target_limit,
             dialect: self.dialect(),
             mode: self.device.mode,
@@ -466,6 +489,7 @@ impl Session {
             self.device.external_on_allowed = false;
             if wish.target > 0.0 {
                 self.device.new_target();
+                self.boost.follow(now, wish.target);
             }
         }
         self.wish = wish;
@@ -480,6 +504,10 @@ impl Session {
         }
         self.owned = true;
         self.ended = false;
+        // They were the printer's before. A RESTART forgives a cutoff, too: its target is gone.
+        self.around = Surroundings::default();
+        self.tripped = false;
+        self.chamber_missing = false;
         self.renewed_at = now;
         // A new printer starts with off, and its wishes count only once it is ready.
         self.wish(

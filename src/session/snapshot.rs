@@ -61,6 +61,8 @@ pub enum Reason {
     Refused,
     /// No guard process could be had.
     Unguarded,
+    /// `cutoff_sensor` is too hot, silent or absurd.
+    Cutoff,
     /// A bug in here.
     Internal,
 }
@@ -75,6 +77,7 @@ impl Reason {
             | Self::Lease
             | Self::Refused
             | Self::Unguarded
+            | Self::Cutoff
             | Self::Internal => true,
         }
     }
@@ -91,6 +94,10 @@ pub struct ForcedOff {
 
 /// Everything Klipper must act on or may show. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, not a state"
+)]
 pub struct Snapshot {
     /// State of the connection.
     pub link: Link,
@@ -102,6 +109,10 @@ pub struct Snapshot {
     pub device_on: Option<bool>,
     /// The device's target, C.
     pub device_target: Option<f64>,
+    /// How much of the device's target is not Klipper's wish but for `chamber_sensor`, C.
+    pub boost: u8,
+    /// `cutoff_temp` was reached, and the sensor has not cooled down since.
+    pub tripped: bool,
     /// The highest target that the device says it takes, C.
     pub target_limit: Option<f64>,
     /// How the device speaks, once that is known.

@@ -38,11 +38,15 @@ impl Session {
         Want::Off
     }
 
-    /// The device knows no limit: this is the second line of defence behind the shim, which
-    /// refuses what is too high.
-    fn target(&self) -> Target {
+    /// Klipper's wish, and what it takes to get there. The device knows no limit: this is the
+    /// second line of defence behind the shim, which refuses what is too high.
+    pub(super) fn target(&self) -> Target {
         let step = self.mqtt.as_ref().map_or(10, Mqtt::step_tenths);
-        Target::nearest(self.wish.target, step, self.config.max_target)
+        Target::nearest(
+            self.wish.target + f64::from(self.boost()),
+            step,
+            self.config.max_target,
+        )
     }
 
     pub(super) fn steer(&mut self, now: Millis) {

@@ -1,11 +1,14 @@
 //! The rules, one scenario each, on a virtual clock. `world` plays everybody else.
 
+mod boost;
 mod broker;
 mod broker_histories;
 mod broker_world;
+mod cutoff;
 mod histories;
 mod klipper;
 mod peer;
+mod sensor_histories;
 mod world;
 
 use super::*;

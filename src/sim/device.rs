@@ -122,6 +122,8 @@ pub struct State {
     pub heater: bool,
     /// The air in the chamber, °C.
     pub chamber: f64,
+    /// The rest of the chamber, °C, if that is another temperature.
+    pub cavity: Option<f64>,
     /// The temperature the device reports, °C.
     pub reading: i32,
 }
@@ -262,6 +264,11 @@ impl Device {
         self.thermal.set_chamber(chamber_c);
     }
 
+    /// Opens the chamber's door, or closes it.
+    pub fn set_door(&mut self, is_open: bool) {
+        self.thermal.set_door(is_open);
+    }
+
     /// Lets a connected printer ask for a bed temperature, which mode Auto follows.
     pub fn set_bed(&mut self, bed_c: u8) {
         self.network.printer_state = CONNECTED;
@@ -290,6 +297,7 @@ impl Device {
             set_temp: self.live.target,
             heater: self.control.heater,
             chamber: self.thermal.chamber_c(),
+            cavity: self.thermal.cavity_c(),
             reading: self.control.reading(),
         }
     }

@@ -73,6 +73,8 @@ pub struct State {
     pub relay: bool,
     /// The air in the chamber.
     pub chamber_c: f64,
+    /// The rest of the chamber, if that is another temperature.
+    pub cavity_c: Option<f64>,
     /// What the chamber sensor published last, or would have with a connection; none while that is
     /// nothing or NaN.
     pub reading_c: Option<f64>,
@@ -218,6 +220,11 @@ impl Node {
         self.thermal.set_chamber(chamber_c);
     }
 
+    /// Opens the chamber's door, or closes it.
+    pub fn set_door(&mut self, is_open: bool) {
+        self.thermal.set_door(is_open);
+    }
+
     /// Restarts in an orderly way: says goodbye and writes to flash what is not there yet. What it
     /// publishes has to leave before [`Node::boot`].
     pub fn shut_down(&mut self) {
@@ -268,6 +275,7 @@ impl Node {
             target_c: self.climate.middle_c(),
             relay: self.relay,
             chamber_c: self.thermal.chamber_c(),
+            cavity_c: self.thermal.cavity_c(),
             reading_c: self.told_c.filter(|c| !c.is_nan()),
         }
     }

@@ -43,6 +43,9 @@ pub(crate) enum Command {
         on: bool,
     },
     Chamber(f64),
+    Door {
+        open: bool,
+    },
     Bed(u8),
     Identity(Identity),
     Flood {
@@ -107,6 +110,9 @@ impl FromStr for Command {
             ("drip", "" | "on") => Ok(Command::Drip { on: true }),
             ("drip", "off") => Ok(Command::Drip { on: false }),
             ("chamber", _) => temperature(argument).map(Command::Chamber),
+            ("door", "open") => Ok(Command::Door { open: true }),
+            ("door", "closed") => Ok(Command::Door { open: false }),
+            ("door", _) => Err(format!("the door is open or closed, not '{argument}'")),
             ("bed", _) => {
                 let bed_c = argument.parse();
                 bed_c
@@ -175,6 +181,7 @@ impl Command {
             | Command::Mute(_)
             | Command::Drip { .. }
             | Command::Chamber(_)
+            | Command::Door { .. }
             | Command::Bed(_)
             | Command::Identity(_)
             | Command::Flood { .. } => return Ok(()),
@@ -245,7 +252,7 @@ fn temperature(text: &str) -> Result<f64, String> {
 
 const MAX_S: f64 = 86_400.0;
 const KNOWN: &str = "button, fault, drop, hang, resume, refuse, reboot, powercut, garbage, raw, \
-                     rawretain, rawhex, mute, drip, chamber, bed, identity, flood";
+                     rawretain, rawhex, mute, drip, chamber, door, bed, identity, flood";
 
 #[cfg(test)]
 mod tests {
@@ -290,6 +297,8 @@ mod tests {
         assert_eq!(command("mute 1"), Command::Mute(Duration::from_secs(1)));
         assert_eq!(command("drip"), Command::Drip { on: true });
         assert_eq!(command("chamber 41.5"), Command::Chamber(41.5));
+        assert_eq!(command("door open"), Command::Door { open: true });
+        assert_eq!(command("door closed"), Command::Door { open: false });
         assert_eq!(command("bed 90"), Command::Bed(90));
         let mac = Identity([0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff]);
         assert_eq!(
@@ -357,6 +366,7 @@ mod tests {
             ("hang some", "'hang' does not take 'some'"),
             ("rawhex 8", "pairs of hex digits"),
             ("chamber inf", "'inf' is not a temperature"),
+            ("door ajar", "the door is open or closed, not 'ajar'"),
             ("@x drop", "'@x' is not a device"),
             ("identity 12", "'12' is not a MAC address"),
         ] {

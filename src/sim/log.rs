@@ -51,6 +51,9 @@ pub enum Event {
         heater: bool,
         /// The air in the chamber, °C.
         chamber: f64,
+        /// The rest of the chamber, °C; left out where that is simulated as one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cavity: Option<f64>,
         /// The temperature the device reports, °C.
         reading: i32,
     },
@@ -67,6 +70,9 @@ pub enum Event {
         heater: bool,
         /// The air in the chamber, °C.
         chamber: f64,
+        /// The rest of the chamber, °C; left out where that is simulated as one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cavity: Option<f64>,
         /// What the chamber sensor published last, °C; none while that is nothing or NaN.
         reading: Option<f64>,
     },
@@ -118,6 +124,7 @@ impl Event {
             set_temp: state.set_temp,
             heater: state.heater,
             chamber: hundredths(state.chamber),
+            cavity: state.cavity.map(hundredths),
             reading: state.reading,
         }
     }
@@ -131,6 +138,7 @@ impl Event {
             set_temp: hundredths(state.target_c),
             heater: state.relay,
             chamber: hundredths(state.chamber_c),
+            cavity: state.cavity_c.map(hundredths),
             reading: state.reading_c.map(hundredths),
         }
     }
@@ -247,6 +255,7 @@ mod tests {
             set_temp: 45,
             heater: true,
             chamber: 30.126,
+            cavity: None,
             reading: 30,
         };
         assert_eq!(
@@ -258,11 +267,12 @@ mod tests {
             target_c: 45.0,
             relay: false,
             chamber_c: 30.126,
+            cavity_c: Some(24.004),
             reading_c: None,
         };
         assert_eq!(
             line(None, Event::node(&state)),
-            r#"{"t":1.5,"event":"state","work_on":1,"work_mode":2,"set_temp":45.0,"heater":false,"chamber":30.13,"reading":null}"#
+            r#"{"t":1.5,"event":"state","work_on":1,"work_mode":2,"set_temp":45.0,"heater":false,"chamber":30.13,"cavity":24.0,"reading":null}"#
         );
         assert_eq!(line(None, Event::Up), r#"{"t":1.5,"event":"up"}"#);
     }

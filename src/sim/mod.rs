@@ -29,4 +29,4 @@ pub use firmware::{Firmware, Mode};
 pub use identity::Identity;
 pub use log::{Entry, Event};
 pub use simulator::{Dialect, Options, Simulator};
-pub use thermal::{Enclosure, Thermal};
+pub use thermal::{Cavity, Enclosure, Thermal};

@@ -1,7 +1,9 @@
 //! Simulated devices on a thread of their own.
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -64,6 +66,9 @@ pub struct Options {
     pub log: Option<PathBuf>,
     /// Where the devices keep what they have in flash, over the end of the simulator.
     pub state: Option<PathBuf>,
+    /// Where to write the temperature of the first device's cavity, once per second and in
+    /// thousandths of a degree: Klipper's `temperature_host` reads it with `sensor_path`.
+    pub cavity_file: Option<PathBuf>,
     /// Whether entries stay in memory, for [`Simulator::entries`] and [`Simulator::wait_for`].
     pub keep_entries: bool,
 }
@@ -113,6 +118,8 @@ impl Simulator {
         let log = Arc::new(log.map_err(|error| about(options.log.as_deref(), &error))?);
         let stored = options.state.as_deref().map_or(Ok(Vec::new()), load)?;
         let (requests, inbox) = unbounded_channel();
+        let cavity = options.cavity_file.as_deref().map(CavityFile::create);
+        let cavity = cavity.transpose()?;
         let thread_log = Arc::clone(&log);
         let (dialect, count) = (options.dialect, options.count);
         let places: Vec<_> = addresses.iter().copied().zip(sockets).collect();
@@ -122,7 +129,7 @@ impl Simulator {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?;
-                let world = run(options, places, stored, thread_log, inbox);
+                let world = run(options, places, stored, cavity, thread_log, inbox);
                 runtime.block_on(LocalSet::new().run_until(world))
             })?;
         Ok(Simulator {
@@ -227,6 +234,7 @@ impl Default for Options {
             reboot_s: 5.0,
             log: None,
             state: None,
+            cavity_file: None,
             keep_entries: true,
         }
     }
@@ -240,6 +248,8 @@ pub(crate) trait Simulated {
     fn inject(self: Rc<Self>, command: &Command, text: &str);
     /// How often settings went to flash.
     fn saves(&self) -> u64;
+    /// The temperature where the print is, if that is simulated.
+    fn cavity_c(&self) -> Option<f64>;
     /// What is in flash.
     fn stored(&self) -> serde_json::Value;
 }
@@ -250,6 +260,7 @@ async fn run(
     options: Options,
     places: Vec<(SocketAddr, Socket)>,
     stored: Vec<serde_json::Value>,
+    mut cavity: Option<CavityFile>,
     log: Arc<Log>,
     mut inbox: UnboundedReceiver<Request>,
 ) -> io::Result<()> {
@@ -258,6 +269,9 @@ async fn run(
     } else {
         start_devices(&options, places, stored, &log)?
     };
+    if let Some(file) = &mut cavity {
+        file.write(&units)?;
+    }
     // One timer for all devices, however many there are.
     let mut turns = tokio::time::interval(TICK);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -279,6 +293,9 @@ async fn run(
                     Rc::clone(unit).tick(now_s, now_s - last_s, reading_due);
                 }
                 last_s = now_s;
+                if let Some(file) = cavity.as_mut().filter(|_| turn % TICKS_PER_CAVITY == 0) {
+                    file.write(&units)?;
+                }
                 if let Some(file) = &options.state {
                     let saves = units.iter().map(|unit| unit.saves()).sum();
                     if saves != stored_saves && store(file, &units).is_ok() {
@@ -362,6 +379,33 @@ async fn carry_out(units: &[Rc<dyn Simulated>], request: Request) {
     let _ = request.done.send(());
 }
 
+/// A file like those of `/sys/class/thermal`.
+#[derive(Debug)]
+struct CavityFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl CavityFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = File::create(path).map_err(|error| about(Some(path), &error))?;
+        let path = path.to_owned();
+        Ok(CavityFile { path, file })
+    }
+
+    fn write(&mut self, units: &Units) -> io::Result<()> {
+        let Some(celsius) = units.first().and_then(|unit| unit.cavity_c()) else {
+            return Ok(());
+        };
+        // In place, because Klipper opens it once and reads from its beginning each time; and
+        // always as long, so that it never reads a half of one number and a half of another.
+        let text = format!("{:+08.0}\n", celsius * 1000.0);
+        self.file
+            .write_all_at(text.as_bytes(), 0)
+            .map_err(|error| about(Some(&self.path), &error))
+    }
+}
+
 fn load(file: &Path) -> io::Result<Vec<serde_json::Value>> {
     match std::fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -397,5 +441,7 @@ fn raise_descriptor_limit() {
 const TICK: Duration = Duration::from_millis(100);
 /// From here on descriptors might run short: a device may have eight.
 const MANY: usize = 50;
+/// Once per second, as Klipper reads it.
+const TICKS_PER_CAVITY: usize = 10;
 /// A reading every 500 ms.
 const TICKS_PER_READING: usize = 5;

@@ -253,6 +253,7 @@ impl Unit {
             }
             Command::Drip { on } => self.drips.set(*on),
             Command::Chamber(chamber_c) => self.device.borrow_mut().set_chamber(*chamber_c),
+            Command::Door { open } => self.device.borrow_mut().set_door(*open),
             Command::Bed(bed_c) => self.device.borrow_mut().set_bed(*bed_c),
             Command::Identity(identity) => self.device.borrow_mut().set_identity(*identity),
             Command::Flood { per_second, time } => {
@@ -335,6 +336,7 @@ impl Unit {
             // The chamber itself changes all the time.
             State {
                 chamber: noted.chamber,
+                cavity: noted.cavity,
                 ..state
             } == noted
         });
@@ -444,6 +446,10 @@ impl Simulated for Unit {
 
     fn saves(&self) -> u64 {
         self.device.borrow().saves()
+    }
+
+    fn cavity_c(&self) -> Option<f64> {
+        self.device.borrow().state().cavity
     }
 
     fn stored(&self) -> serde_json::Value {

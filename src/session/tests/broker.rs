@@ -3,6 +3,7 @@
 mod hands;
 mod link;
 mod off;
+mod sensors;
 mod stock;
 mod trust;
 

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot};
+use super::super::{
+    Claim, Command, Config, Conn, Input, Link, Millis, Sample, Session, Snapshot, Surroundings,
+};
 use super::klipper::{DRAIN, Klipper};
 use super::peer::{Kind, Peer};
 use crate::dialect::Setting;
@@ -70,6 +72,8 @@ pub(crate) struct BrokerWorld {
     /// The wills of ours that the broker has said.
     pub(crate) wills: Vec<Message>,
     pub(crate) ended: bool,
+    /// What Klipper's sensor in the chamber says all the time, if there is one.
+    pub(crate) chamber: Option<f64>,
     readings: Vec<(Millis, f64)>,
     heat_unanswered: bool,
     /// What the device said last that we heard: that it is on.
@@ -100,6 +104,7 @@ impl BrokerWorld {
             connects: Vec::new(),
             wills: Vec::new(),
             ended: false,
+            chamber: None,
             readings: Vec::new(),
             heat_unanswered: false,
             told_on: false,
@@ -191,6 +196,13 @@ impl BrokerWorld {
     fn drain(&mut self) {
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
+        if let Some(celsius) = self.chamber {
+            let at = self.now;
+            self.session.surround(Surroundings {
+                chamber: Some(Sample { celsius, at }),
+                cutoff: None,
+            });
+        }
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
             self.say_wish();
@@ -669,7 +681,8 @@ impl BrokerWorld {
         let forced_offs = self.snapshot().forced_offs;
         let target = self
             .klipper
-            .check_heat(self.now, self.config.lease, forced_offs);
+            .check_heat(self.now, self.config.lease, forced_offs)
+            + f64::from(self.snapshot().boost);
         let said: Option<f64> = if message.payload.starts_with('{') {
             let value: serde_json::Value = serde_json::from_str(&message.payload).unwrap();
             assert_eq!(value["target_temp"].as_f64(), Some(target.round()));

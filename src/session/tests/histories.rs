@@ -8,7 +8,7 @@ use super::world::World;
 use crate::sim::{Button, Fault};
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Advance(Millis),
     Target(u8),
     Cut,
@@ -28,7 +28,7 @@ enum Step {
     Restart,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     // Time is only interesting beside a limit, so most of it is drawn from there.
     let limits = prop::sample::select(vec![
         1, 99, 250, 999, 1_000, 1_001, 1_199, 1_200, 1_999, 2_001, 4_999, 5_000, 5_001, 9_999,
@@ -74,7 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn apply(world: &mut World, step: &Step) {
+pub(super) fn apply(world: &mut World, step: &Step) {
     match step {
         Step::Advance(time) => world.run(*time),
         Step::Target(target) => world.set_target(f64::from(*target)),
@@ -99,7 +99,7 @@ fn apply(world: &mut World, step: &Step) {
 }
 
 /// Everything works again; what was left in hung sockets arrives.
-fn mend(world: &mut World) {
+pub(super) fn mend(world: &mut World) {
     world.unreachable = false;
     world.mute = false;
     world.latency = 5;

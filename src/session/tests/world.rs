@@ -6,7 +6,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot, Wish};
+use super::super::{
+    Claim, Command, Config, Conn, Input, Link, Millis, Sample, Session, Snapshot, Surroundings,
+    Wish,
+};
 use super::klipper::{DRAIN, Klipper};
 use crate::sim::{Device, Setup};
 
@@ -31,6 +34,7 @@ struct Wire {
     first_frame: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct World {
     pub(crate) session: Session,
     pub(crate) now: Millis,
@@ -51,6 +55,20 @@ pub(crate) struct World {
     pub(crate) lines: Vec<String>,
     pub(crate) connects: Vec<Millis>,
     pub(crate) ended: bool,
+    /// What Klipper's sensors have said.
+    pub(crate) around: Surroundings,
+    /// How often Klipper hears of the cavity.
+    pub(crate) cavity_every: Option<Millis>,
+    /// How finely it is told, C.
+    pub(crate) cavity_step: f64,
+    /// Klipper hears of the limiting sensor all the time, and nothing bad.
+    pub(crate) cutoff_is_well: bool,
+    /// `cutoff_temp` was reached, said a second time.
+    hot: bool,
+    /// What the session was told of it.
+    heard: Surroundings,
+    /// The boost, since when, and for which wish.
+    boosted: (u8, Millis, f64),
     readings: Vec<(Millis, f64)>,
 }
 
@@ -76,6 +94,13 @@ impl World {
             lines: Vec::new(),
             connects: Vec::new(),
             ended: false,
+            around: Surroundings::default(),
+            cavity_every: None,
+            cavity_step: 0.1,
+            cutoff_is_well: false,
+            hot: false,
+            heard: Surroundings::default(),
+            boosted: (0, 0, 0.0),
             readings: Vec::new(),
         };
         world.tell(Input::Tick);
@@ -134,6 +159,7 @@ impl World {
         self.klipper.target = 0.0;
         self.klipper.armed = false;
         self.klipper.said = None;
+        (self.around, self.heard, self.hot) = Default::default();
         self.tell(Input::Orphaned);
         let config = self.config.clone();
         if std::mem::take(&mut self.ended) {
@@ -157,9 +183,35 @@ impl World {
     fn drain(&mut self) {
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
+        self.listen();
+        self.session.surround(self.around);
+        self.heard = self.around;
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
             self.say_wish();
+        }
+    }
+
+    /// Klipper's own sensors.
+    fn listen(&mut self) {
+        if self.cutoff_is_well {
+            self.around.cutoff = Some(Sample {
+                celsius: 50.0,
+                at: self.now,
+            });
+        }
+        let due = |every| {
+            let last = self.around.chamber.map(|sample| sample.at);
+            last.is_none_or(|at| self.now >= at + every)
+        };
+        if let (true, Some(celsius)) = (
+            self.cavity_every.is_some_and(due),
+            self.device.state().cavity,
+        ) {
+            self.around.chamber = Some(Sample {
+                celsius: (celsius / self.cavity_step).round() * self.cavity_step,
+                at: self.now,
+            });
         }
     }
 
@@ -453,15 +505,69 @@ impl World {
             .klipper
             .check_heat(self.now, self.config.lease, forced_offs);
         let max = f64::from(self.config.max_target);
-        let degrees = target.round().clamp(1.0, max);
+        let snapshot = self.snapshot();
+        let fresh = |at: Millis, longest| self.now < at + longest;
+        if snapshot.boost > 0 {
+            let chamber = self.around.chamber.expect("a boost without a sensor");
+            assert!(fresh(chamber.at, 10_000), "boosted by a silent sensor");
+            let reading = snapshot.reading.expect("a boost without a reading");
+            assert!(fresh(reading.at, self.config.stale_after), "boosted blind");
+        }
+        if let Some(cutoff) = &self.config.cutoff {
+            let sample = self
+                .heard
+                .cutoff
+                .expect("heat before the cutoff has spoken");
+            assert!(fresh(sample.at, 10_000), "heat with a silent cutoff");
+            assert!((-40.0..cutoff.celsius).contains(&sample.celsius), "hot");
+            assert!(!self.hot, "heat before it was 5 C cooler");
+        }
+        let degrees = (target + f64::from(snapshot.boost)).round().clamp(1.0, max);
         assert!(
             text.contains(&format!("\"set_temp\":{degrees},")),
             "not the current wish: {text}"
         );
     }
 
-    fn check(&self) {
+    /// One degree in 120 s and within its limits, or away at once.
+    fn check_boost(&mut self, boost: u8) {
+        let (before, at, wish) = self.boosted;
+        let same_wish = wish.total_cmp(&self.klipper.target).is_eq();
+        if boost == before && same_wish {
+            return;
+        }
+        self.boosted = (boost, self.now, self.klipper.target);
+        if boost == 0 || !same_wish {
+            return;
+        }
+        assert_eq!(boost.abs_diff(before), 1, "more than one step");
+        assert!(self.now >= at + 120_000, "two steps within 120 s");
+        let most = self.config.chamber.as_ref().expect("a boost").max_boost;
+        assert!(boost <= most, "above max_boost");
+        let target = self.klipper.target + f64::from(boost);
+        assert!(
+            target <= f64::from(self.config.max_target),
+            "above max_target"
+        );
+    }
+
+    fn check_cutoff(&mut self) {
+        let (Some(cutoff), Some(sample)) = (&self.config.cutoff, self.heard.cutoff) else {
+            return;
+        };
+        if self.now < sample.at + 10_000 && (-40.0..=150.0).contains(&sample.celsius) {
+            self.hot = if self.hot {
+                sample.celsius > cutoff.celsius - 5.0
+            } else {
+                sample.celsius >= cutoff.celsius
+            };
+        }
+    }
+
+    fn check(&mut self) {
         let snapshot = self.snapshot();
+        self.check_boost(snapshot.boost);
+        self.check_cutoff();
         if let Some(reading) = snapshot.reading {
             let real = self
                 .readings

@@ -122,6 +122,7 @@ impl Unit {
             // The chamber itself changes all the time.
             State {
                 chamber_c: noted.chamber_c,
+                cavity_c: noted.cavity_c,
                 ..state
             } == noted
         });
@@ -151,6 +152,7 @@ impl Simulated for Unit {
             Command::Fault(fault) => node.fault(*fault),
             Command::ClearFaults => node.clear_faults(),
             Command::Chamber(chamber_c) => node.set_chamber(*chamber_c),
+            Command::Door { open } => node.set_door(*open),
             Command::Drop => self.link.cut(Cut::Reset),
             Command::Hang { .. } => self.hangs.set(true),
             Command::Resume => self.hangs.set(false),
@@ -186,6 +188,10 @@ impl Simulated for Unit {
 
     fn saves(&self) -> u64 {
         self.node.borrow().saves()
+    }
+
+    fn cavity_c(&self) -> Option<f64> {
+        self.node.borrow().state().cavity_c
     }
 
     fn stored(&self) -> serde_json::Value {
