@@ -174,7 +174,8 @@ impl Session {
             self.device.forget_state();
         }
         self.asked = None;
-        self.will_was_due = main.opened_at > 0 && main.voice.terms.will.is_some();
+        // Attempts that fail in between take nothing back.
+        self.will_was_due |= main.opened_at > 0 && main.voice.terms.will.is_some();
         let good_since = match main.phase {
             Phase::Live => Some(main.live_at),
             // The broker is well; that the device is away is no reason to stay away too.

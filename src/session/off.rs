@@ -25,6 +25,8 @@ pub(super) struct OffWatch {
     lowest: Option<f64>,
     risen: bool,
     found_on: u32,
+    /// It has been seen off since the last heat.
+    confirmed: bool,
 }
 
 impl OffWatch {
@@ -62,6 +64,7 @@ impl OffWatch {
             Some(first) if now < first + SECOND_LOOK => false,
             _ => {
                 self.known_at = Some(now);
+                self.confirmed = true;
                 self.heat_ended = None;
                 self.first_look = None;
                 self.risen = false;
@@ -76,6 +79,12 @@ impl OffWatch {
         self.seen_on();
         self.found_on += 1;
         self.found_on >= FOUND_ON_LIMIT
+    }
+
+    /// Whether it obeyed the last off. If not, that may still be on its way, and nobody else need
+    /// have turned the device on.
+    pub(super) fn was_off(&self) -> bool {
+        self.confirmed
     }
 
     /// The device is on for a reason that is no surprise.

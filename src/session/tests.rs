@@ -3,9 +3,13 @@
 mod broker;
 mod broker_histories;
 mod broker_world;
+mod hands;
 mod histories;
 mod klipper;
+mod ordinary;
 mod peer;
+mod verify;
+mod weather;
 mod world;
 
 use super::*;

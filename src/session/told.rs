@@ -4,11 +4,11 @@
 use crate::dialect::Report;
 
 use super::device::CROSSING;
-use super::link::Main;
+use super::link::{Main, Phase};
 use super::steer::Want;
 use super::{Millis, Session};
 
-/// An off so soon after our own connection came back is our own will's.
+/// An off so soon after our own connection came back, and the device with it, is our own will's.
 const OWN_WILL: Millis = 10_000;
 
 impl Session {
@@ -65,7 +65,9 @@ impl Session {
             return; // it has not read the latest command yet
         }
         let own_will = self.main.as_mut().is_some_and(|main| {
-            let soon = now < main.opened_at + OWN_WILL;
+            // On a bad network it is heard late, like everything.
+            let back = main.phase == Phase::Live;
+            let soon = !back || now < main.opened_at.max(main.live_at) + OWN_WILL;
             soon && !std::mem::replace(&mut main.voice.will_seen, true)
         });
         if !own_will {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot};
 use super::klipper::{DRAIN, Klipper};
 use super::peer::{Kind, Peer};
+use super::weather::Weather;
 use crate::dialect::Setting;
 use crate::dialect::mqtt::{Delivery, Message, Terms};
 use crate::driver::mqtt::Publication;
@@ -47,6 +48,11 @@ pub(crate) struct BrokerWorld {
     pub(crate) session: Session,
     pub(crate) now: Millis,
     pub(crate) node: Peer,
+    /// What the network does between the device and the broker, and between us and the broker.
+    pub(crate) weather: Weather,
+    pub(crate) our_weather: Weather,
+    /// How often the device's own time is looked at.
+    pub(crate) step: Millis,
     pub(crate) klipper: Klipper,
     pub(crate) config: Config,
     ours: Vec<Ours>,
@@ -82,6 +88,9 @@ impl BrokerWorld {
             session: Session::new(config.clone(), 1),
             now: 5_000,
             node: Peer::new(kind),
+            weather: Weather::default(),
+            our_weather: Weather::default(),
+            step: STEP,
             klipper: Klipper::new(5_000),
             config,
             ours: Vec::new(),
@@ -399,8 +408,8 @@ impl BrokerWorld {
 
     fn world_turn(&mut self) {
         if self.now >= self.next_step {
-            let step = self.now + STEP - self.next_step;
-            self.next_step = self.now + STEP;
+            let step = self.now + self.step - self.next_step;
+            self.next_step = self.now + self.step;
             if !self.device_frozen {
                 self.device_turn(step);
             }
@@ -432,8 +441,9 @@ impl BrokerWorld {
         }
         self.node.step(step);
         for publication in self.node.take_publications() {
-            self.from_device
-                .push_back((self.now + LATENCY, publication));
+            let before = self.from_device.back().map_or(0, |(at, _)| *at);
+            let at = self.weather.arrival(self.now + LATENCY).max(before);
+            self.from_device.push_back((at, publication));
         }
     }
 
@@ -522,7 +532,8 @@ impl BrokerWorld {
             self.retained.insert(topic.to_owned(), payload.to_vec());
         }
         if self.device_online && self.device_listens(topic) {
-            let at = self.now + LATENCY;
+            let before = self.to_device.back().map_or(0, |(at, ..)| *at);
+            let at = self.weather.arrival(self.now + LATENCY).max(before);
             self.to_device
                 .push_back((at, topic.to_owned(), payload.to_vec()));
         }
@@ -530,7 +541,7 @@ impl BrokerWorld {
     }
 
     fn deliver_to_us(&mut self, topic: &str, payload: &[u8], retained: bool) {
-        let at = self.now + LATENCY;
+        let sent = self.now + LATENCY;
         for one in self.ours.iter_mut().filter(|one| one.open && !one.gone) {
             if one
                 .terms
@@ -538,6 +549,8 @@ impl BrokerWorld {
                 .iter()
                 .any(|filter| matches(filter, topic))
             {
+                let before = one.to_us.back().map_or(0, |(at, ..)| *at);
+                let at = self.our_weather.arrival(sent).max(before);
                 one.to_us
                     .push_back((at, topic.to_owned(), payload.to_vec(), retained));
             }
@@ -609,7 +622,7 @@ impl BrokerWorld {
                 self.ours.push(Ours {
                     conn,
                     terms: terms.unwrap(),
-                    opens_at: self.now + 2 * LATENCY,
+                    opens_at: self.our_weather.arrival(self.now + 2 * LATENCY),
                     open: false,
                     gone: false,
                     to_broker: VecDeque::new(),
@@ -626,6 +639,8 @@ impl BrokerWorld {
                     .iter_mut()
                     .find(|one| one.conn == conn && one.open && !one.gone);
                 let one = one.expect("R4: published on a connection that is not open");
+                let before = one.to_broker.back().map_or(0, |(at, _)| *at);
+                let at = self.our_weather.arrival(at).max(before);
                 one.to_broker.push_back((at, ToBroker::Publish(message)));
             }
             Command::Abort(conn) => self.let_go(conn, ToBroker::Reset),

@@ -169,6 +169,14 @@ impl Peer {
         }
     }
 
+    /// How often its flash was written.
+    pub(crate) fn saves(&self) -> u64 {
+        match self {
+            Self::Esphome(node) => node.saves(),
+            Self::Stock(stock) => stock.device.saves(),
+        }
+    }
+
     pub(crate) fn power_off(&mut self) {
         match self {
             Self::Esphome(node) => node.power_off(),

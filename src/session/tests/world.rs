@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot, Wish};
 use super::klipper::{DRAIN, Klipper};
+use super::weather::Weather;
 use crate::sim::{Device, Setup};
 
 /// The device's own periods.
@@ -46,6 +47,10 @@ pub(crate) struct World {
     pub(crate) mute: bool,
     /// One way, milliseconds.
     pub(crate) latency: Millis,
+    /// What is sent to the device takes so much longer than what comes from it.
+    pub(crate) lag: Millis,
+    /// What else the network does to what is on its way.
+    pub(crate) weather: Weather,
     /// Everything sent to the device, when.
     pub(crate) sent: Vec<(Millis, String)>,
     pub(crate) lines: Vec<String>,
@@ -72,6 +77,8 @@ impl World {
             unreachable: false,
             mute: false,
             latency: 5,
+            lag: 0,
+            weather: Weather::default(),
             sent: Vec::new(),
             lines: Vec::new(),
             connects: Vec::new(),
@@ -199,14 +206,31 @@ impl World {
         self.device.boot();
     }
 
+    /// It loses power for so long, and neither side is told. What it had in its buffers is gone.
+    pub(crate) fn lose_power(&mut self, time: Millis) {
+        self.device.power_off();
+        self.wires.retain(|wire| !wire.aborted);
+        for wire in &mut self.wires {
+            wire.hung = true;
+            wire.to_device.clear();
+            wire.to_session.clear();
+        }
+        (self.mute, self.unreachable) = (true, true);
+        self.run(time);
+        (self.mute, self.unreachable) = (false, false);
+        self.device.boot();
+    }
+
     /// Says something to every open connection, out of the device's mouth.
     pub(crate) fn broadcast(&mut self, text: &str) {
-        let at = self.now + self.latency;
+        let sent = self.now + self.latency;
         for wire in self
             .wires
             .iter_mut()
             .filter(|wire| wire.open && !wire.aborted)
         {
+            let before = wire.to_session.back().map_or(0, |(at, _)| *at);
+            let at = self.weather.arrival(sent).max(before);
             wire.to_session.push_back((at, text.to_owned()));
         }
     }
@@ -311,8 +335,8 @@ impl World {
             });
             if let Some(wire) = opening {
                 wire.open = true;
-                wire.to_session
-                    .push_back((now + self.latency, self.device.snapshot()));
+                let at = self.weather.arrival(now + self.latency);
+                wire.to_session.push_back((at, self.device.snapshot()));
                 let conn = wire.conn;
                 self.tell(Input::Reached(conn));
                 self.tell(Input::Opened(conn, "192.0.2.10:80".parse().unwrap()));
@@ -376,7 +400,7 @@ impl World {
                 );
                 self.wires.push(Wire {
                     conn,
-                    opens_at: self.now + 2 * self.latency,
+                    opens_at: self.weather.arrival(self.now + 2 * self.latency),
                     open: false,
                     hung: false,
                     aborted: false,
@@ -419,7 +443,7 @@ impl World {
         } else {
             assert_eq!(text, r#"{"settings":{"work_on":false}}"#);
         }
-        let at = self.now + self.latency;
+        let at = self.weather.arrival(self.now + self.latency + self.lag);
         self.sent.push((self.now, text.clone()));
         let wire = self
             .wires
@@ -432,6 +456,7 @@ impl World {
         );
         wire.heat_unanswered |= heat;
         wire.last_word_is_heat = heat;
+        let at = at.max(wire.to_device.back().map_or(0, |(before, _)| *before));
         wire.to_device.push_back((at, text));
     }
 
@@ -454,8 +479,10 @@ impl World {
             .check_heat(self.now, self.config.lease, forced_offs);
         let max = f64::from(self.config.max_target);
         let degrees = target.round().clamp(1.0, max);
+        let keys = ["set_temp", "temp"]; // the latter in 0.0.0
         assert!(
-            text.contains(&format!("\"set_temp\":{degrees},")),
+            keys.iter()
+                .any(|key| text.contains(&format!("\"{key}\":{degrees},"))),
             "not the current wish: {text}"
         );
     }

@@ -44,6 +44,32 @@ fn r9_the_first_off_of_a_new_connection_may_be_a_late_will_the_second_is_not() {
 }
 
 #[test]
+fn r9_our_own_will_is_excused_however_late_and_after_attempts_that_failed() {
+    for silent in [2_000, 20_000] {
+        let mut world = heating();
+        world.device_frozen = true; // as slow as its network
+        world.down = true;
+        world.cut();
+        world.run(3_000); // attempts fail
+        world.down = false;
+        world.run(silent);
+        let topic = "panda-breath/climate/chamber/mode/state";
+        world.publish(topic, "heat", false); // on its way since before the cut
+        world.run(500);
+        world.device_frozen = false; // and it hears our will
+        world.run(20_000);
+        assert_eq!(world.said_wills(), [OFF]);
+        assert_eq!(
+            world.snapshot().forced_offs,
+            0,
+            "{silent}: {:?}",
+            world.lines
+        );
+        assert!(world.node.state().heat, "{silent}: {:?}", world.lines);
+    }
+}
+
+#[test]
 fn r9_an_off_by_hand_is_accepted_after_the_own_will_has_been() {
     let mut world = heating();
     world.cut();
