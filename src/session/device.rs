@@ -12,6 +12,8 @@ const FAULT_LASTS: Millis = 3_000;
 const REASON_FOLLOWS: Millis = 1_200;
 /// A reason that comes even later still corrects what was made of it.
 const REASON_LATE: Millis = 5_000;
+/// A sensor that stays stale for so long on a connection that works is worth a line.
+const SILENT_SENSOR: Millis = 20_000;
 /// A report this soon after a write may have been on its way before the device read it.
 pub(super) const CROSSING: Millis = 1_000;
 
@@ -213,6 +215,18 @@ impl Session {
                 "the device no longer reports a sensor fault".to_owned(),
             );
         }
+        if self.silent_sensor_due().is_some_and(|at| now >= at) {
+            if let Some(main) = self.main.as_mut() {
+                main.silent_sensor_told = true;
+            }
+            let place = self.place();
+            let lost_after = self.config.lost_after / 1000;
+            let text = format!(
+                "{place} answers, but tells no temperature; after {lost_after} s without one it \
+                 counts as lost; check its sensor"
+            );
+            self.tell(now, text);
+        }
         if !self.lost && now >= self.lost_at_latest() {
             self.lost = true;
             let seconds = self.config.lost_after / 1000;
@@ -252,6 +266,17 @@ impl Session {
         self.reading.map_or(self.started_at, |reading| reading.at) + self.config.lost_after
     }
 
+    /// When to say that a device that is there tells no temperature: once per connection.
+    fn silent_sensor_due(&self) -> Option<Millis> {
+        let main = self.main.as_ref()?;
+        let silent = main.phase == Phase::Live && !self.lost && !self.device.sensor_fault();
+        let since = main
+            .live_at
+            .max(self.reading.map_or(0, |reading| reading.at));
+        let worth_it = since + self.config.stale_after + SILENT_SENSOR;
+        (silent && !main.silent_sensor_told && self.owned).then_some(worth_it)
+    }
+
     pub(super) fn device_deadline(&self) -> Option<Millis> {
         let declined = self.device.declined_at.map(|at| at + REASON_FOLLOWS);
         let fault = self
@@ -259,6 +284,7 @@ impl Session {
             .sensor_fault()
             .then_some(self.device.fault_at + FAULT_LASTS);
         let lost = (!self.lost).then(|| self.lost_at_latest());
-        [declined, fault, lost].into_iter().flatten().min()
+        let silent = self.silent_sensor_due();
+        [declined, fault, lost, silent].into_iter().flatten().min()
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Main {
     pub(super) off_at: Option<Millis>,
     /// Heat was written and no report has come since.
     pub(super) unanswered: bool,
+    /// It was said that the device tells no temperature.
+    pub(super) silent_sensor_told: bool,
 }
 
 impl Main {
@@ -74,6 +76,7 @@ impl Main {
             heat_at: None,
             off_at: None,
             unanswered: false,
+            silent_sensor_told: false,
         }
     }
 

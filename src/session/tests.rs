@@ -6,6 +6,7 @@ mod broker_world;
 mod hands;
 mod histories;
 mod klipper;
+mod losses;
 mod ordinary;
 mod peer;
 mod verify;
