@@ -26,7 +26,7 @@ HEATER_OPTIONS = (
 ).split(", ")
 # A chamber warms slowly, and on_lost must act before verify_heater does.
 VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
-ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts at most about as much each second
+ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts as much each second, or max_target if more
 # The firmwares behind an MQTT broker, and where their topics begin by default.
 PREFIXES = {"esphome": "panda-breath", "stock_mqtt": "panda_breath"}
 # The existing community module has these; its configurations give them to every firmware.
@@ -191,6 +191,10 @@ class Options(Reader):
             "on_external_on": self._choice("on_external_on", ("off", "allow")),
         }
         self.native.update(where)
+
+    def max_error(self):
+        """What verify_heater has to put up with before on_lost acts."""
+        return max(ERROR_PER_LOST_SECOND, self.max_target) * self.lost_after
 
     def _is_behind_broker(self, firmware):
         """Which of the two ways leads to the device; what belongs to the other is a mistake."""
@@ -494,8 +498,8 @@ class PandaBreath:
         verify = "verify_heater " + short_name
         if not parsed.has_section(verify):
             parsed.add_section(verify)
-        max_error = ERROR_PER_LOST_SECOND * self.options.lost_after
-        self._set_defaults(parsed, verify, dict(VERIFY, max_error="%g" % (max_error,)))
+        max_error = "%g" % (self.options.max_error(),)
+        self._set_defaults(parsed, verify, dict(VERIFY, max_error=max_error))
         self._show_section(parsed, section)
         if mine:
             self.printer.load_object(config, section)
@@ -567,7 +571,7 @@ class PandaBreath:
                 "on_lost: pause needs a [pause_resume] section; without one Klipper shuts down"
             )
         check = self.printer.lookup_object("verify_heater " + short_name, None)
-        least = ERROR_PER_LOST_SECOND * self.options.lost_after
+        least = self.options.max_error()
         if check is not None and check.max_error < least:
             self._warn(
                 "[verify_heater %s] max_error: %g may shut Klipper down before on_lost acts; "
