@@ -29,6 +29,8 @@ pub(super) struct Device {
     pub(super) target_limit: Option<f64>,
     /// When it last said what it does, apart from measuring.
     pub(super) told_at: Millis,
+    /// It has said that it heats since the last off: another off is no answer of its.
+    pub(super) heat_confirmed: bool,
     /// It has connected anew, and has not yet said that it is on.
     pub(super) restarted: bool,
     pub(super) drying: Option<bool>,
@@ -83,6 +85,7 @@ impl Device {
     pub(super) fn forget_state(&mut self) {
         self.on = None;
         self.heating = None;
+        self.heat_confirmed = false;
     }
 
     /// A new target is a new try: it clears what was only said once.
@@ -208,6 +211,7 @@ impl Session {
             self.device.declined_at = None;
             self.external_off(now);
         }
+        self.check_corrections(now);
         if self.device.sensor_fault() && now >= self.device.fault_at + FAULT_LASTS {
             self.device.trouble = None;
             self.tell(

@@ -140,6 +140,8 @@ pub enum Trouble {
     WillNotStayOff,
     /// It has been told to be off, and still heats.
     StillHeats,
+    /// Somebody else keeps setting it to something else.
+    Overruled,
     /// The broker keeps a command on this topic and repeats it at every connect of the device.
     RetainedCommand(Arc<str>),
 }
@@ -156,6 +158,9 @@ impl Trouble {
                                  still heat; look at it, and at 'min_heating_run_time' if it \
                                  runs ESPHome"
                 .into(),
+            Self::Overruled => "the device was set to something else again and again; look for \
+                                another program that controls it"
+                .into(),
             Self::RetainedCommand(topic) => format!(
                 "the broker keeps a command on {topic} and repeats it whenever the device \
                  connects; clear it: mosquitto_pub -r -n -t '{topic}'"
@@ -168,7 +173,7 @@ impl Trouble {
         match self {
             Self::Device(fault) => fault.is_sensor(),
             Self::RetainedCommand(_) => true,
-            Self::WillNotStayOff | Self::StillHeats => false,
+            Self::WillNotStayOff | Self::StillHeats | Self::Overruled => false,
         }
     }
 }

@@ -203,6 +203,7 @@ impl Session {
 
     /// A button, most likely: other clients' writes are not pushed.
     fn pushed_on(&mut self, now: Millis) {
+        self.device.declined_at = None; // the last press counts
         if self.want() != Want::Off {
             return;
         }

@@ -36,6 +36,7 @@ impl Session {
 
     fn told_on(&mut self, now: Millis) {
         self.device.restarted = false;
+        self.device.declined_at = None; // the last press counts
         let was = self.device.on;
         if self.want() != Want::Off || was == Some(true) {
             return;
@@ -61,8 +62,9 @@ impl Session {
             }
             return;
         }
-        if was != Some(true) || self.asked.is_some() || self.is_crossing(now) {
-            return; // it has not read the latest command yet
+        let in_between = self.asked.is_some() || self.is_crossing(now);
+        if was != Some(true) || (in_between && !self.device.heat_confirmed) {
+            return; // it has not read the latest command yet, and may answer to an earlier off
         }
         let own_will = self.main.as_mut().is_some_and(|main| {
             // On a bad network it is heard late, like everything.

@@ -143,6 +143,13 @@ impl Peer {
         }
     }
 
+    /// A node has no buttons but those that its owner gave it: see [`Peer::switch`].
+    pub(crate) fn press(&mut self, button: Button) {
+        if let Self::Stock(stock) = self {
+            let _ = stock.device.press(button);
+        }
+    }
+
     pub(crate) fn fault(&mut self, fault: Fault) {
         match self {
             Self::Esphome(node) => node.fault(fault),
