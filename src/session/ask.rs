@@ -205,7 +205,7 @@ impl Session {
         };
         main.heat_at = Some(now);
         self.device.external_off = false;
-        self.off.heat_sent();
+        self.off.heat_sent(target.celsius());
         // Where it is on already, only the target changes; what was not confirmed is said whole.
         let on = self.device.on == Some(true) && self.asked.is_none() && !again;
         self.publish(now, setting, on);

@@ -178,6 +178,10 @@ impl Session {
         self.lost = false;
         if self.want() == Want::Off && self.device.on == Some(false) {
             self.off.reading(celsius);
+            if self.off.heats_on(now, celsius) && self.device.trouble.is_none() {
+                self.device.trouble = Some(Trouble::HeatsOn);
+                self.tell(now, Trouble::HeatsOn.text());
+            }
         }
     }
 

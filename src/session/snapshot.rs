@@ -140,6 +140,8 @@ pub enum Trouble {
     WillNotStayOff,
     /// It has been told to be off, and still heats.
     StillHeats,
+    /// It says that it is off, and the chamber is being heated.
+    HeatsOn,
     /// Somebody else keeps setting it to something else.
     Overruled,
     /// The broker keeps a command on this topic and repeats it at every connect of the device.
@@ -158,6 +160,9 @@ impl Trouble {
                                  still heat; look at it, and at 'min_heating_run_time' if it \
                                  runs ESPHome"
                 .into(),
+            Self::HeatsOn => "the device says that it is off, but the chamber has become 15 C \
+                              warmer since; if nothing else heats it, pull the plug of the device"
+                .into(),
             Self::Overruled => "the device was set to something else again and again; look for \
                                 another program that controls it"
                 .into(),
@@ -173,7 +178,7 @@ impl Trouble {
         match self {
             Self::Device(fault) => fault.is_sensor(),
             Self::RetainedCommand(_) => true,
-            Self::WillNotStayOff | Self::StillHeats | Self::Overruled => false,
+            Self::WillNotStayOff | Self::StillHeats | Self::HeatsOn | Self::Overruled => false,
         }
     }
 }

@@ -158,7 +158,7 @@ impl Session {
             .push_back(Command::Send(main.conn, main.stock.encode(setting)));
         self.device.assume(setting);
         self.device.external_off = false;
-        self.off.heat_sent();
+        self.off.heat_sent(target.celsius());
     }
 
     /// When something that had to wait may go on, or a look is due.

@@ -295,3 +295,38 @@ fn r2_an_off_that_is_late_is_nobody_elses_on() {
     assert!(world.snapshot().off_known);
     assert_eq!(world.lines, Vec::<String>::new());
 }
+
+#[test]
+fn r2_a_device_that_heats_on_after_off_is_a_fault_in_words() {
+    for rises in [false, true] {
+        let mut world = World::heating();
+        world.device.set_chamber(45.0);
+        world.run(60_000);
+        world.set_target(0.0);
+        world.run(10_000);
+        let mut looks = world.connects.len();
+        for _ in 0..500 {
+            let chamber = world.device.state().chamber;
+            world
+                .device
+                .set_chamber(chamber + if rises { 0.07 } else { 0.03 }); // C per second
+            world.run(1_000);
+        }
+        looks = world.connects.len() - looks;
+        let snapshot = world.snapshot();
+        assert_eq!(
+            snapshot.fault,
+            rises.then_some(Trouble::HeatsOn),
+            "{:?}",
+            world.lines
+        );
+        assert_eq!(world.lines.len(), usize::from(rises), "{:?}", world.lines);
+        assert_eq!(
+            world.texts(),
+            [OFF],
+            "it says that it is off: there is nothing to send"
+        );
+        assert!((1..=8).contains(&looks), "looked at every 3 C: {looks}");
+        assert_eq!(snapshot.forced_offs, 0, "there is no target to drop");
+    }
+}
