@@ -31,6 +31,9 @@ pub(super) struct Shared {
     pub(super) handle: AtomicU64,
     /// The reactor's side only, never locked by the driver: the last snapshot that was fetched.
     fetched: Mutex<Snapshot>,
+    /// What goes wrong in the next turn.
+    #[cfg(test)]
+    pub(super) bug: std::sync::atomic::AtomicU8,
 }
 
 impl Shared {
@@ -46,6 +49,8 @@ impl Shared {
             changed: AtomicBool::new(false),
             handle: AtomicU64::new(0),
             fetched: Mutex::new(Snapshot::default()),
+            #[cfg(test)]
+            bug: std::sync::atomic::AtomicU8::default(),
         }
     }
 
@@ -82,7 +87,11 @@ impl Shared {
     }
 
     pub(super) fn is_stuck(&self) -> bool {
-        clock::now().saturating_sub(self.turned_at.load(Ordering::Acquire)) > STUCK
+        self.is_stuck_at(clock::now())
+    }
+
+    fn is_stuck_at(&self, now: Millis) -> bool {
+        now.saturating_sub(self.turned_at.load(Ordering::Acquire)) > STUCK
     }
 
     // The driver's side.
@@ -113,5 +122,47 @@ impl Shared {
         if self.events.force_push(event).is_some() {
             self.events_lost.fetch_add(1, Ordering::AcqRel);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r7_a_driver_that_does_not_turn_for_five_seconds_is_stuck_until_it_does() {
+        let shared = Shared::new();
+        shared.turned(1_000_000);
+        assert!(!shared.is_stuck_at(1_000_000 + STUCK));
+        assert!(shared.is_stuck_at(1_000_001 + STUCK));
+        shared.turned(1_000_002 + STUCK);
+        assert!(!shared.is_stuck_at(1_000_003 + STUCK));
+        assert!(!shared.is_stuck_at(0), "time that goes back is no time");
+    }
+
+    #[test]
+    fn r7_a_queue_full_for_an_hour_loses_lines_and_counts_them_but_no_forced_off() {
+        let shared = Shared::new();
+        let line = |n: u32| Event {
+            text: format!("line {n}"),
+        };
+        for n in 0..7_200 {
+            shared.tell(line(n));
+            let stopped = u32::from(n >= 10); // a protective stop, early in that hour
+            shared.publish(Snapshot {
+                forced_offs: stopped,
+                failures: stopped,
+                ..Snapshot::default()
+            });
+        }
+        let snapshot = shared.fetch();
+        assert_eq!((snapshot.forced_offs, snapshot.failures), (1, 1));
+        let lines = shared.events();
+        assert_eq!(lines.len(), 1 + EVENTS);
+        assert_eq!(lines[0], "7136 messages were lost");
+        assert_eq!(lines[1], "line 7136");
+        assert_eq!(shared.events(), Vec::<String>::new());
+        shared.tell(line(1));
+        assert_eq!(shared.events(), ["line 1"], "counted once");
     }
 }

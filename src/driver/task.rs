@@ -70,6 +70,8 @@ impl Task {
     }
 
     fn turn(&mut self, input: Input<'_>) {
+        #[cfg(test)]
+        super::bug::strike(&self.entry, &self.claims);
         self.session.renew(self.entry.shared.renewed_at());
         self.session.handle(clock::now(), input);
     }

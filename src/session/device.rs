@@ -216,7 +216,7 @@ impl Session {
             self.external_off(now);
         }
         self.check_corrections(now);
-        if self.device.sensor_fault() && now >= self.device.fault_at + FAULT_LASTS {
+        if self.fault_over_at().is_some_and(|at| now >= at) {
             self.device.trouble = None;
             self.tell(
                 now,
@@ -270,6 +270,13 @@ impl Session {
         self.force_off(now, Reason::ExternalOff, text.to_owned());
     }
 
+    /// When a sensor fault is over that is not repeated. Where nobody can repeat it, it lasts.
+    fn fault_over_at(&self) -> Option<Millis> {
+        let main = self.main.as_ref()?;
+        let said = self.device.sensor_fault() && main.phase == Phase::Live;
+        said.then_some(self.device.fault_at.max(main.live_at) + FAULT_LASTS)
+    }
+
     fn lost_at_latest(&self) -> Millis {
         self.reading.map_or(self.started_at, |reading| reading.at) + self.config.lost_after
     }
@@ -287,10 +294,7 @@ impl Session {
 
     pub(super) fn device_deadline(&self) -> Option<Millis> {
         let declined = self.device.declined_at.map(|at| at + REASON_FOLLOWS);
-        let fault = self
-            .device
-            .sensor_fault()
-            .then_some(self.device.fault_at + FAULT_LASTS);
+        let fault = self.fault_over_at();
         let lost = (!self.lost).then(|| self.lost_at_latest());
         let silent = self.silent_sensor_due();
         [declined, fault, lost, silent].into_iter().flatten().min()

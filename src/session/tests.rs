@@ -3,6 +3,7 @@
 mod broker;
 mod broker_histories;
 mod broker_world;
+mod contained;
 mod hands;
 mod histories;
 mod klipper;

@@ -357,7 +357,9 @@ impl BrokerWorld {
 
     fn next_event(&mut self) -> Millis {
         let now = self.now;
-        let mut next = self.session.deadline(now).min(self.next_step);
+        let turn = self.session.deadline(now);
+        assert!(turn <= now + 1_000, "R7: it would look stuck");
+        let mut next = turn.min(self.next_step);
         if !self.klipper.stalled {
             next = next.min(self.klipper.next_drain);
         }

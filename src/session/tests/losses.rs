@@ -287,3 +287,24 @@ fn r5_lost_is_counted_from_the_last_reading_whatever_else_is_said() {
     assert!(late <= 1_000, "{late}");
     assert_eq!(world.snapshot().forced_off.unwrap().reason, Reason::Lost);
 }
+
+#[test]
+fn r5_a_sensor_fault_lasts_while_nobody_can_say_that_it_is_over() {
+    let mut world = World::heating();
+    world.device.fault(sim::Fault::ChamberOpen);
+    world.run(2_000);
+    world.unreachable = true;
+    world.cut();
+    world.lines.clear();
+    world.run(60_000);
+    assert!(world.snapshot().fault.is_some(), "{:?}", world.lines);
+    world.unreachable = false;
+    world.run(8_000);
+    assert!(world.snapshot().fault.is_some());
+    let said = |world: &World, part: &str| world.lines.iter().any(|line| line.contains(part));
+    assert!(!said(&world, "sensor"), "nothing new: {:?}", world.lines);
+    world.device.clear_faults();
+    world.run(8_000);
+    assert_eq!(world.snapshot().fault, None);
+    assert!(said(&world, "no longer reports a sensor fault"));
+}

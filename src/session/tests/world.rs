@@ -279,11 +279,9 @@ impl World {
 
     fn next_event(&mut self) -> Millis {
         let now = self.now;
-        let mut next = self
-            .session
-            .deadline(now)
-            .min(self.next_push)
-            .min(self.next_reading);
+        let turn = self.session.deadline(now);
+        assert!(turn <= now + 1_000, "R7: it would look stuck");
+        let mut next = turn.min(self.next_push).min(self.next_reading);
         if !self.klipper.stalled {
             next = next.min(self.klipper.next_drain);
         }
