@@ -19,6 +19,10 @@ pub(super) const CROSSING: Millis = 1_000;
 
 /// The device's state as far as it is known: what it said, and what was written since.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, not a state"
+)]
 pub(super) struct Device {
     pub(super) on: Option<bool>,
     pub(super) mode: Option<Mode>,

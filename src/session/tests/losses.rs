@@ -129,6 +129,7 @@ fn r5_an_outage_of_a_minute_behind_a_broker_is_nothing_either() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "figures, for --nocapture")]
 fn r5_a_door_open_for_three_minutes_stops_nothing() {
     // How cold it would get with the door open for long, and how quickly, s.
     for (falls_to, time) in [(32.0, 120.0), (35.0, 60.0)] {

@@ -141,6 +141,7 @@ fn plan(time: Millis) -> (f64, bool) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "figures, for --nocapture")]
 fn print_for_100_hours(what: &str, printer: &mut dyn Printer, config: &Config) {
     let started = printer.now();
     let mut verify = Verify::new(config);
