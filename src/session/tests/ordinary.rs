@@ -10,6 +10,7 @@ use super::*;
 use crate::dialect::mqtt::Options;
 use crate::sim::Firmware;
 
+/// For each dialect; the variants have fewer.
 const HOURS: Millis = 100;
 const MINUTE: Millis = 60_000;
 const HOUR: Millis = 60 * MINUTE;
@@ -142,12 +143,12 @@ fn plan(time: Millis) -> (f64, bool) {
 }
 
 #[expect(clippy::print_stdout, reason = "figures, for --nocapture")]
-fn print_for_100_hours(what: &str, printer: &mut dyn Printer, config: &Config) {
+fn print_for(hours: Millis, what: &str, printer: &mut dyn Printer, config: &Config) {
     let started = printer.now();
     let mut verify = Verify::new(config);
     let (mut wishes, mut restarts, mut reboots, mut outages) = (0, 0, 0, 0);
     let (mut wrong, mut longest_wrong, mut was_out) = (0, 0, false);
-    while printer.now() < started + HOURS * HOUR {
+    while printer.now() < started + hours * HOUR {
         let time = printer.now() - started;
         let second = 1_000 - printer.now() % 1_000; // a moment after Klipper's own look
         if time % MINUTE < 1_000 {
@@ -194,7 +195,7 @@ fn print_for_100_hours(what: &str, printer: &mut dyn Printer, config: &Config) {
     }
     let lines = printer.lines();
     println!(
-        "{what}: {HOURS} h, {wishes} targets, {restarts} RESTARTs, {outages} outages, {reboots} \
+        "{what}: {hours} h, {wishes} targets, {restarts} RESTARTs, {outages} outages, {reboots} \
          reboots: {} commands, {} flash writes, {} lines, {} s without a reading, at most {} s \
          another state than wished, verify_heater at most {:.0} of {}; no forced off",
         printer.sent(),
@@ -205,7 +206,12 @@ fn print_for_100_hours(what: &str, printer: &mut dyn Printer, config: &Config) {
         verify.worst,
         verify.max_error,
     );
-    assert!(wishes > 100 && restarts > 5 && outages > 95 && reboots == 9);
+    assert!(
+        wishes >= hours
+            && restarts >= hours / 12
+            && outages + 5 >= hours
+            && reboots + 1 == hours / 10
+    );
     assert!(
         longest_wrong < 60,
         "{what}: the wish is obeyed: {longest_wrong} s"
@@ -225,7 +231,7 @@ fn print_for_100_hours(what: &str, printer: &mut dyn Printer, config: &Config) {
     assert!(others.is_empty(), "{what}: {others:?}");
 }
 
-fn stock(firmware: Firmware, seed: u64) {
+fn stock(hours: Millis, firmware: Firmware, seed: u64) {
     let config = Config::default();
     let setup = sim::Setup {
         firmware,
@@ -237,10 +243,10 @@ fn stock(firmware: Firmware, seed: u64) {
     world.sent.clear();
     world.lines.clear();
     let name = format!("stock {firmware}");
-    print_for_100_hours(&name, &mut world, &config);
+    print_for(hours, &name, &mut world, &config);
 }
 
-fn behind_a_broker(what: &str, dialect: Dialect, kind: &Kind, ours_too: bool) {
+fn behind_a_broker(hours: Millis, what: &str, dialect: Dialect, kind: &Kind, ours_too: bool) {
     let config = Config {
         mqtt: Some(Options {
             dialect: Some(dialect),
@@ -254,32 +260,38 @@ fn behind_a_broker(what: &str, dialect: Dialect, kind: &Kind, ours_too: bool) {
     if ours_too {
         world.our_weather = Weather::ordinary(6);
     }
-    print_for_100_hours(what, &mut world, &config);
+    print_for(hours, what, &mut world, &config);
 }
 
 #[test]
 fn r5_a_hundred_hours_of_printing_over_ordinary_wifi_are_no_alarm() {
-    stock(Firmware::V1_0_3, 1);
+    stock(HOURS, Firmware::V1_0_3, 1);
 }
 
 #[test]
-fn r5_a_hundred_hours_with_the_oldest_firmware_are_no_alarm() {
-    stock(Firmware::V0_0_0, 2);
+fn r5_hours_of_printing_with_the_oldest_firmware_are_no_alarm() {
+    stock(20, Firmware::V0_0_0, 2);
 }
 
 #[test]
 fn r5_a_hundred_hours_behind_a_broker_are_no_alarm() {
     let esphome = Kind::Esphome(Box::default());
-    behind_a_broker("esphome", Dialect::Esphome, &esphome, false);
+    behind_a_broker(HOURS, "esphome", Dialect::Esphome, &esphome, false);
 }
 
 #[test]
-fn r5_a_hundred_hours_with_the_broker_on_the_same_wifi_are_no_alarm() {
+fn r5_hours_with_the_broker_on_the_same_wifi_are_no_alarm() {
     let esphome = Kind::Esphome(Box::default());
-    behind_a_broker("esphome, all on Wi-Fi", Dialect::Esphome, &esphome, true);
+    behind_a_broker(
+        40,
+        "esphome, all on Wi-Fi",
+        Dialect::Esphome,
+        &esphome,
+        true,
+    );
 }
 
 #[test]
 fn r5_a_hundred_hours_of_stock_behind_a_broker_are_no_alarm() {
-    behind_a_broker("stock_mqtt", Dialect::StockMqtt, &Kind::Stock, false);
+    behind_a_broker(HOURS, "stock_mqtt", Dialect::StockMqtt, &Kind::Stock, false);
 }
