@@ -29,7 +29,7 @@ HEATER_OPTIONS = (
 VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
 # A chamber that is regulated by a sensor of its own is that much cooler until the boost is found.
 CHAMBER_HYSTERESIS = "15"
-ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts at most about as much each second
+ERROR_PER_LOST_SECOND = 60.0  # C: a reading of 0 counts as much each second, or max_target if more
 # The firmwares behind an MQTT broker, and where their topics begin by default.
 PREFIXES = {"esphome": "panda-breath", "stock_mqtt": "panda_breath"}
 # The existing community module has these; its configurations give them to every firmware.
@@ -204,12 +204,6 @@ class Options(Reader):
                 "without a guard (guard: False) the device stays on when Klipper is killed, "
                 "crashes or is stopped while it heats"
             )
-
-    def _guard_log(self):
-        log = self.config.get_printer().get_start_args().get("log_file")
-        if not log:
-            return None
-        return os.path.join(os.path.dirname(os.path.abspath(log)), GUARD_LOG)
         self.chamber_sensor = self._sensor("chamber_sensor", "max_boost")
         if self.chamber_sensor is not None:
             max_boost = config.getint("max_boost", 15, minval=0, maxval=40)
@@ -232,6 +226,16 @@ class Options(Reader):
             self._fail(option, name, "name a sensor, such as 'temperature_sensor cavity', or "
                        "remove the option")  # fmt: skip
         return " ".join(name.split())
+
+    def _guard_log(self):
+        log = self.config.get_printer().get_start_args().get("log_file")
+        if not log:
+            return None
+        return os.path.join(os.path.dirname(os.path.abspath(log)), GUARD_LOG)
+
+    def max_error(self):
+        """What verify_heater has to put up with before on_lost acts."""
+        return max(ERROR_PER_LOST_SECOND, self.max_target) * self.lost_after
 
     def _is_behind_broker(self, firmware):
         """Which of the two ways leads to the device; what belongs to the other is a mistake."""
@@ -615,8 +619,8 @@ class PandaBreath:
         verify = "verify_heater " + short_name
         if not parsed.has_section(verify):
             parsed.add_section(verify)
-        max_error = ERROR_PER_LOST_SECOND * self.options.lost_after
-        self._set_defaults(parsed, verify, {"max_error": "%g" % (max_error,)})
+        max_error = "%g" % (self.options.max_error(),)
+        self._set_defaults(parsed, verify, {"max_error": max_error})
         if self.options.chamber_sensor is not None:
             self._set_defaults(parsed, verify, {"hysteresis": CHAMBER_HYSTERESIS})
         self._set_defaults(parsed, verify, VERIFY)
@@ -704,7 +708,7 @@ class PandaBreath:
                 "on_lost: pause needs a [pause_resume] section; without one Klipper shuts down"
             )
         check = self.printer.lookup_object("verify_heater " + short_name, None)
-        least = ERROR_PER_LOST_SECOND * self.options.lost_after
+        least = self.options.max_error()
         if check is not None and check.max_error < least:
             self._warn(
                 "[verify_heater %s] max_error: %g may shut Klipper down before on_lost acts; "

@@ -13,6 +13,8 @@
 //! * `clock`: the only clock
 //! * [`visit`]: beside the thread, one short connection to a device, for commands
 
+#[cfg(test)]
+mod bug;
 mod clock;
 mod device;
 pub mod guard;

@@ -34,6 +34,9 @@ pub(super) struct Shared {
     pub(super) handle: AtomicU64,
     /// The reactor's side only, never locked by the driver: the last snapshot that was fetched.
     fetched: Mutex<Snapshot>,
+    /// What goes wrong in the next turn.
+    #[cfg(test)]
+    pub(super) bug: std::sync::atomic::AtomicU8,
 }
 
 impl Shared {
@@ -51,6 +54,8 @@ impl Shared {
             changed: AtomicBool::new(false),
             handle: AtomicU64::new(0),
             fetched: Mutex::new(Snapshot::default()),
+            #[cfg(test)]
+            bug: std::sync::atomic::AtomicU8::default(),
         }
     }
 
@@ -97,10 +102,14 @@ impl Shared {
     }
 
     pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck_at(clock::now())
+    }
+
+    fn is_stuck_at(&self, now: Millis) -> bool {
         let turned = self.turned_at.load(Ordering::Acquire);
         // Where all of us stood still, the driver may not have had its turn yet.
         let since = turned.max(self.awake_since.load(Ordering::Acquire));
-        clock::now().saturating_sub(since) > STUCK
+        now.saturating_sub(since) > STUCK
     }
 
     // The driver's side.
@@ -167,5 +176,58 @@ mod tests {
         shared.surround(2, around);
         assert_eq!(shared.take_surroundings(3), None);
         assert_eq!(shared.take_surroundings(2), None);
+    }
+
+    #[test]
+    fn r7_a_driver_that_does_not_turn_for_five_seconds_is_stuck_until_it_does() {
+        let shared = Shared::new();
+        let now = clock::now() + 1_000_000;
+        shared.turned(now);
+        assert!(!shared.is_stuck_at(now + STUCK));
+        assert!(shared.is_stuck_at(now + 1 + STUCK));
+        shared.turned(now + 2 + STUCK);
+        assert!(!shared.is_stuck_at(now + 3 + STUCK));
+        assert!(!shared.is_stuck_at(0), "time that goes back is no time");
+    }
+
+    #[test]
+    fn r7_where_all_of_us_stood_still_the_driver_gets_its_turn_first() {
+        let shared = Shared::new();
+        let now = clock::now();
+        shared.turned(now.saturating_sub(60_000));
+        shared
+            .renewed_at
+            .store(now.saturating_sub(60_000), Ordering::Release);
+        shared.awake_since.store(0, Ordering::Release);
+        assert!(shared.is_stuck(), "the reactor ran all the time");
+        shared.renew();
+        assert!(!shared.is_stuck(), "it did not");
+        assert!(shared.is_stuck_at(now + 1_000 + STUCK));
+    }
+
+    #[test]
+    fn r7_a_queue_full_for_an_hour_loses_lines_and_counts_them_but_no_forced_off() {
+        let shared = Shared::new();
+        let line = |n: u32| Event {
+            text: format!("line {n}"),
+        };
+        for n in 0..7_200 {
+            shared.tell(line(n));
+            let stopped = u32::from(n >= 10); // a protective stop, early in that hour
+            shared.publish(Snapshot {
+                forced_offs: stopped,
+                failures: stopped,
+                ..Snapshot::default()
+            });
+        }
+        let snapshot = shared.fetch();
+        assert_eq!((snapshot.forced_offs, snapshot.failures), (1, 1));
+        let lines = shared.events();
+        assert_eq!(lines.len(), 1 + EVENTS);
+        assert_eq!(lines[0], "7136 messages were lost");
+        assert_eq!(lines[1], "line 7136");
+        assert_eq!(shared.events(), Vec::<String>::new());
+        shared.tell(line(1));
+        assert_eq!(shared.events(), ["line 1"], "counted once");
     }
 }

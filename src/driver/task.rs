@@ -76,6 +76,8 @@ impl Task {
     }
 
     fn turn(&mut self, input: Input<'_>) {
+        #[cfg(test)]
+        super::bug::strike(&self.entry, &self.claims);
         let shared = &self.entry.shared;
         self.session.renew(shared.renewed_at());
         // Being adopted means to forget what an earlier printer's sensors said, not this one's.

@@ -62,6 +62,7 @@ impl Session {
         };
         if told && is_so {
             self.asked = None;
+            self.device.heat_confirmed = asked.setting != Setting::Off;
             self.confirm_off(now);
             return;
         }
@@ -196,8 +197,7 @@ impl Session {
         let setting = Setting::Heat(target);
         self.heat_budget.take(now);
         if self.asked.is_none() && self.is_correction(setting) && self.device.on == Some(true) {
-            self.correction_budget.take(now);
-            self.tell_correction(now);
+            self.correct(now);
         }
         let again = matches!(&self.asked, Some(asked) if asked.setting == setting);
         let Some(main) = self.main.as_mut() else {
@@ -205,7 +205,7 @@ impl Session {
         };
         main.heat_at = Some(now);
         self.device.external_off = false;
-        self.off.heat_sent();
+        self.off.heat_sent(target.celsius());
         // Where it is on already, only the target changes; what was not confirmed is said whole.
         let on = self.device.on == Some(true) && self.asked.is_none() && !again;
         self.publish(now, setting, on);
@@ -225,6 +225,7 @@ impl Session {
         let publish = |message| Command::Publish(conn, message);
         self.commands.extend(messages.into_iter().map(publish));
         self.device.last_sent = Some(setting);
+        self.device.heat_confirmed &= setting != Setting::Off;
         match self.asked.as_mut().filter(|asked| asked.setting == setting) {
             Some(asked) => {
                 asked.at = now;

@@ -59,7 +59,7 @@ impl Session {
             return;
         };
         main.phase = Phase::Waiting;
-        main.voice.will_seen = !self.will_was_due;
+        main.voice.will_seen = !std::mem::take(&mut self.will_was_due);
         self.address = main.address;
         if let Some(mqtt) = self.mqtt.as_mut() {
             mqtt.forget_state();

@@ -39,6 +39,12 @@ impl Budget {
         }
     }
 
+    /// Whether none was taken for so long that all are back.
+    pub(super) fn is_full(&mut self, now: Millis) -> bool {
+        self.fill(now);
+        self.left == self.burst
+    }
+
     fn fill(&mut self, now: Millis) {
         let earned = now.saturating_sub(self.since) / self.refill;
         let room = u64::from(self.burst - self.left);

@@ -12,11 +12,17 @@ const FAULT_LASTS: Millis = 3_000;
 const REASON_FOLLOWS: Millis = 1_200;
 /// A reason that comes even later still corrects what was made of it.
 const REASON_LATE: Millis = 5_000;
+/// A sensor that stays stale for so long on a connection that works is worth a line.
+const SILENT_SENSOR: Millis = 20_000;
 /// A report this soon after a write may have been on its way before the device read it.
 pub(super) const CROSSING: Millis = 1_000;
 
 /// The device's state as far as it is known: what it said, and what was written since.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, not a state"
+)]
 pub(super) struct Device {
     pub(super) on: Option<bool>,
     pub(super) mode: Option<Mode>,
@@ -27,6 +33,8 @@ pub(super) struct Device {
     pub(super) target_limit: Option<f64>,
     /// When it last said what it does, apart from measuring.
     pub(super) told_at: Millis,
+    /// It has said that it heats since the last off: another off is no answer of its.
+    pub(super) heat_confirmed: bool,
     /// It has connected anew, and has not yet said that it is on.
     pub(super) restarted: bool,
     pub(super) drying: Option<bool>,
@@ -81,6 +89,7 @@ impl Device {
     pub(super) fn forget_state(&mut self) {
         self.on = None;
         self.heating = None;
+        self.heat_confirmed = false;
     }
 
     /// A new target is a new try: it clears what was only said once.
@@ -173,6 +182,10 @@ impl Session {
         self.lost = false;
         if self.want() == Want::Off && self.device.on == Some(false) {
             self.off.reading(celsius);
+            if self.off.heats_on(now, celsius) && self.device.trouble.is_none() {
+                self.device.trouble = Some(Trouble::HeatsOn);
+                self.tell(now, Trouble::HeatsOn.text());
+            }
         }
     }
 
@@ -206,12 +219,25 @@ impl Session {
             self.device.declined_at = None;
             self.external_off(now);
         }
-        if self.device.sensor_fault() && now >= self.device.fault_at + FAULT_LASTS {
+        self.check_corrections(now);
+        if self.fault_over_at().is_some_and(|at| now >= at) {
             self.device.trouble = None;
             self.tell(
                 now,
                 "the device no longer reports a sensor fault".to_owned(),
             );
+        }
+        if self.silent_sensor_due().is_some_and(|at| now >= at) {
+            if let Some(main) = self.main.as_mut() {
+                main.silent_sensor_told = true;
+            }
+            let place = self.place();
+            let lost_after = self.config.lost_after / 1000;
+            let text = format!(
+                "{place} answers, but tells no temperature; after {lost_after} s without one it \
+                 counts as lost; check its sensor"
+            );
+            self.tell(now, text);
         }
         if !self.lost && now >= self.lost_at_latest() {
             self.lost = true;
@@ -248,17 +274,33 @@ impl Session {
         self.force_off(now, Reason::ExternalOff, text.to_owned());
     }
 
+    /// When a sensor fault is over that is not repeated. Where nobody can repeat it, it lasts.
+    fn fault_over_at(&self) -> Option<Millis> {
+        let main = self.main.as_ref()?;
+        let said = self.device.sensor_fault() && main.phase == Phase::Live;
+        said.then_some(self.device.fault_at.max(main.live_at) + FAULT_LASTS)
+    }
+
     fn lost_at_latest(&self) -> Millis {
         self.reading.map_or(self.started_at, |reading| reading.at) + self.config.lost_after
     }
 
+    /// When to say that a device that is there tells no temperature: once per connection.
+    fn silent_sensor_due(&self) -> Option<Millis> {
+        let main = self.main.as_ref()?;
+        let silent = main.phase == Phase::Live && !self.lost && !self.device.sensor_fault();
+        let since = main
+            .live_at
+            .max(self.reading.map_or(0, |reading| reading.at));
+        let worth_it = since + self.config.stale_after + SILENT_SENSOR;
+        (silent && !main.silent_sensor_told && self.owned).then_some(worth_it)
+    }
+
     pub(super) fn device_deadline(&self) -> Option<Millis> {
         let declined = self.device.declined_at.map(|at| at + REASON_FOLLOWS);
-        let fault = self
-            .device
-            .sensor_fault()
-            .then_some(self.device.fault_at + FAULT_LASTS);
+        let fault = self.fault_over_at();
         let lost = (!self.lost).then(|| self.lost_at_latest());
-        [declined, fault, lost].into_iter().flatten().min()
+        let silent = self.silent_sensor_due();
+        [declined, fault, lost, silent].into_iter().flatten().min()
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Main {
     pub(super) off_at: Option<Millis>,
     /// Heat was written and no report has come since.
     pub(super) unanswered: bool,
+    /// It was said that the device tells no temperature.
+    pub(super) silent_sensor_told: bool,
 }
 
 impl Main {
@@ -74,6 +76,7 @@ impl Main {
             heat_at: None,
             off_at: None,
             unanswered: false,
+            silent_sensor_told: false,
         }
     }
 
@@ -179,7 +182,8 @@ impl Session {
             self.device.forget_state();
         }
         self.asked = None;
-        self.will_was_due = main.opened_at > 0 && main.voice.terms.will.is_some();
+        // Attempts that fail in between take nothing back.
+        self.will_was_due |= main.opened_at > 0 && main.voice.terms.will.is_some();
         let good_since = match main.phase {
             Phase::Live => Some(main.live_at),
             // The broker is well; that the device is away is no reason to stay away too.

@@ -338,6 +338,7 @@ impl Session {
 
     /// Works through one thing that happened. Never fails: bad input is counted.
     pub fn handle(&mut self, now: Millis, input: Input<'_>) {
+        let now = now.max(self.last_turn.unwrap_or(0)); // time that goes back is no time
         self.note_turn(now);
         match input {
             Input::Tick => {}

@@ -13,6 +13,12 @@ const SECOND_LOOK: Millis = 10_000;
 pub(super) const KNOWN_FOR: Millis = 300_000;
 /// A chamber that gets this much warmer while off is looked at, C.
 const RISE: f64 = 3.0;
+/// A chamber that gets so much warmer within so long after an off, and so far above the target of
+/// before, is heated by something. The heat that is left in the element is worth a few degrees, and
+/// a hot bed is slower.
+const HEATS_ON: f64 = 15.0;
+const HEATS_ON_ABOVE: f64 = 10.0;
+const HEATS_ON_WITHIN: Millis = 600_000;
 /// Being found on this often while off is a fault.
 const FOUND_ON_LIMIT: u32 = 3;
 
@@ -25,14 +31,21 @@ pub(super) struct OffWatch {
     lowest: Option<f64>,
     risen: bool,
     found_on: u32,
+    /// It has been seen off since the last heat.
+    confirmed: bool,
+    /// The target of the last heat, C.
+    target: Option<f64>,
+    /// When the device was first off after it, and how warm it was then.
+    began: Option<(Millis, f64)>,
 }
 
 impl OffWatch {
     /// Heat was sent: nothing is known any more, and a new count begins.
-    pub(super) fn heat_sent(&mut self) {
+    pub(super) fn heat_sent(&mut self, target: f64) {
         let heat_ended = self.heat_ended;
         *self = Self {
             heat_ended,
+            target: Some(target),
             ..Self::default()
         };
     }
@@ -62,6 +75,7 @@ impl OffWatch {
             Some(first) if now < first + SECOND_LOOK => false,
             _ => {
                 self.known_at = Some(now);
+                self.confirmed = true;
                 self.heat_ended = None;
                 self.first_look = None;
                 self.risen = false;
@@ -78,10 +92,26 @@ impl OffWatch {
         self.found_on >= FOUND_ON_LIMIT
     }
 
+    /// Whether it obeyed the last off. If not, that may still be on its way, and nobody else need
+    /// have turned the device on.
+    pub(super) fn was_off(&self) -> bool {
+        self.confirmed
+    }
+
     /// The device is on for a reason that is no surprise.
     pub(super) fn seen_on(&mut self) {
         self.known_at = None;
         self.first_look = None;
+        self.began = None;
+    }
+
+    /// Whether the chamber is being heated, although the device says that it is off.
+    pub(super) fn heats_on(&mut self, now: Millis, celsius: f64) -> bool {
+        let Some(target) = self.target else {
+            return false;
+        };
+        let (at, from) = *self.began.get_or_insert((now, celsius));
+        now <= at + HEATS_ON_WITHIN && celsius >= (from + HEATS_ON).max(target + HEATS_ON_ABOVE)
     }
 
     /// A temperature while the device should be off: getting warmer by itself is suspicious.
@@ -172,13 +202,33 @@ mod tests {
     }
 
     #[test]
+    fn r2_a_chamber_that_is_heated_after_an_off_is_told_from_one_that_is_warm() {
+        let mut off = OffWatch::default();
+        assert!(!off.heats_on(0, 99.0), "it was never ours to heat");
+        off.heat_sent(45.0);
+        assert!(!off.heats_on(1_000, 44.0));
+        assert!(!off.heats_on(300_000, 58.9), "what was left in the element");
+        assert!(off.heats_on(300_000, 59.0));
+        assert!(!off.heats_on(601_001, 59.0), "a hot bed, in time");
+        off.seen_on();
+        assert!(!off.heats_on(300_000, 59.0), "somebody had turned it on");
+        off.heat_sent(45.0);
+        assert!(!off.heats_on(0, 25.0));
+        assert!(
+            !off.heats_on(1_000, 54.9),
+            "not even warmer than was wished"
+        );
+        assert!(off.heats_on(1_000, 55.0));
+    }
+
+    #[test]
     fn r2_the_third_time_found_on_is_a_fault() {
         let mut off = OffWatch::default();
         assert_eq!(
             [off.found_on(), off.found_on(), off.found_on()],
             [false, false, true]
         );
-        off.heat_sent();
+        off.heat_sent(45.0);
         assert!(!off.found_on(), "a new target counts anew");
     }
 }

@@ -158,6 +158,10 @@ pub enum Trouble {
     WillNotStayOff,
     /// It has been told to be off, and still heats.
     StillHeats,
+    /// It says that it is off, and the chamber is being heated.
+    HeatsOn,
+    /// Somebody else keeps setting it to something else.
+    Overruled,
     /// The broker keeps a command on this topic and repeats it at every connect of the device.
     RetainedCommand(Arc<str>),
     /// Nobody would turn the device off after us, and why.
@@ -176,6 +180,12 @@ impl Trouble {
                                  still heat; look at it, and at 'min_heating_run_time' if it \
                                  runs ESPHome"
                 .into(),
+            Self::HeatsOn => "the device says that it is off, but the chamber has become 15 C \
+                              warmer since; if nothing else heats it, pull the plug of the device"
+                .into(),
+            Self::Overruled => "the device was set to something else again and again; look for \
+                                another program that controls it"
+                .into(),
             Self::RetainedCommand(topic) => format!(
                 "the broker keeps a command on {topic} and repeats it whenever the device \
                  connects; clear it: mosquitto_pub -r -n -t '{topic}'"
@@ -191,7 +201,7 @@ impl Trouble {
         match self {
             Self::Device(fault) => fault.is_sensor(),
             Self::RetainedCommand(_) | Self::Unguarded(_) => true,
-            Self::WillNotStayOff | Self::StillHeats => false,
+            Self::WillNotStayOff | Self::StillHeats | Self::HeatsOn | Self::Overruled => false,
         }
     }
 }

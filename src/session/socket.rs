@@ -14,6 +14,9 @@ use super::{Claim, Command, Conn, Millis, Session, Trouble};
 const LOOK_HEATING: Millis = 60_000;
 /// After a look that failed.
 const LOOK_AGAIN: Millis = 2_000;
+/// Reports only prove that the device is heard, not that it hears: heat may be on its way for a
+/// few retransmissions more, and whoever looks too early takes that for somebody's off.
+const HEAT_ARRIVES: Millis = 5_000;
 
 /// A second, short connection that only fetches a snapshot: the firmware has no other question.
 #[derive(Clone, Debug)]
@@ -144,7 +147,7 @@ impl Session {
 
     fn found_on(&mut self, now: Millis) {
         let fault = self.count_found_on(now);
-        if !fault {
+        if !fault && self.off.was_off() {
             self.tell(
                 now,
                 "the device was found on again; turning it off".to_owned(),
@@ -200,6 +203,7 @@ impl Session {
 
     /// A button, most likely: other clients' writes are not pushed.
     fn pushed_on(&mut self, now: Millis) {
+        self.device.declined_at = None; // the last press counts
         if self.want() != Want::Off {
             return;
         }
@@ -238,11 +242,23 @@ impl Session {
                     self.off.next_look(earliest, self.device.last_look)
                 }
                 Want::Off => return None, // off is about to be sent
-                Want::Heat(target) if self.is_below(target) => self.device.last_look + LOOK_HEATING,
-                Want::Heat(_) | Want::LeaveOn => self.device.last_look + KNOWN_FOR,
+                Want::Heat(target) => {
+                    let every = if self.is_below(target) {
+                        LOOK_HEATING
+                    } else {
+                        KNOWN_FOR
+                    };
+                    (self.device.last_look + every).max(self.heat_at() + HEAT_ARRIVES)
+                }
+                Want::LeaveOn => self.device.last_look + KNOWN_FOR,
             }
         };
         Some(wanted.max(earliest))
+    }
+
+    fn heat_at(&self) -> Millis {
+        let main = self.main.as_ref();
+        main.and_then(|main| main.heat_at).unwrap_or_default()
     }
 
     fn is_below(&self, target: Target) -> bool {

@@ -4,7 +4,7 @@ use crate::dialect::mqtt::Mqtt;
 use crate::dialect::{Setting, Target};
 
 use super::link::Phase;
-use super::{Command, Conn, Millis, Session};
+use super::{Command, Conn, Millis, Session, Trouble};
 
 /// What the rules make of Klipper's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,18 +124,31 @@ impl Session {
             && self.device.last_sent == Some(setting)
     }
 
-    pub(super) fn tell_correction(&mut self, now: Millis) {
-        self.tell(
-            now,
-            "the device was set to something else; setting it again".to_owned(),
-        );
+    /// Notes that somebody else's setting is being set right. Having to, again and again, is a
+    /// fault until it has not been necessary for 10 min.
+    pub(super) fn correct(&mut self, now: Millis) {
+        self.correction_budget.take(now);
+        let exhausted = self.correction_budget.ready_at(now) > now;
+        let text = if exhausted && self.device.trouble.is_none() {
+            self.device.trouble = Some(Trouble::Overruled);
+            Trouble::Overruled.text()
+        } else {
+            "the device was set to something else; setting it again".to_owned()
+        };
+        self.tell(now, text);
+    }
+
+    pub(super) fn check_corrections(&mut self, now: Millis) {
+        let is_fault = self.device.trouble == Some(Trouble::Overruled);
+        if is_fault && self.correction_budget.is_full(now) {
+            self.device.trouble = None;
+        }
     }
 
     fn send_heat(&mut self, now: Millis, target: Target) {
         self.heat_budget.take(now);
         if self.is_correction(Setting::Heat(target)) {
-            self.correction_budget.take(now);
-            self.tell_correction(now);
+            self.correct(now);
         }
         self.abort_probe(); // what it would tell is out of date
         let Some(main) = self.main.as_mut() else {
@@ -149,7 +162,7 @@ impl Session {
             .push_back(Command::Send(main.conn, main.stock.encode(setting)));
         self.device.assume(setting);
         self.device.external_off = false;
-        self.off.heat_sent();
+        self.off.heat_sent(target.celsius());
     }
 
     /// When something that had to wait may go on, or a look is due.

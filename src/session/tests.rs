@@ -4,11 +4,17 @@ mod boost;
 mod broker;
 mod broker_histories;
 mod broker_world;
+mod contained;
 mod cutoff;
+mod hands;
 mod histories;
 mod klipper;
+mod losses;
+mod ordinary;
 mod peer;
 mod sensor_histories;
+mod verify;
+mod weather;
 mod world;
 
 use super::*;

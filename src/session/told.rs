@@ -4,11 +4,11 @@
 use crate::dialect::Report;
 
 use super::device::CROSSING;
-use super::link::Main;
+use super::link::{Main, Phase};
 use super::steer::Want;
 use super::{Millis, Session};
 
-/// An off so soon after our own connection came back is our own will's.
+/// An off so soon after our own connection came back, and the device with it, is our own will's.
 const OWN_WILL: Millis = 10_000;
 
 impl Session {
@@ -36,6 +36,7 @@ impl Session {
 
     fn told_on(&mut self, now: Millis) {
         self.device.restarted = false;
+        self.device.declined_at = None; // the last press counts
         let was = self.device.on;
         if self.want() != Want::Off || was == Some(true) {
             return;
@@ -61,11 +62,14 @@ impl Session {
             }
             return;
         }
-        if was != Some(true) || self.asked.is_some() || self.is_crossing(now) {
-            return; // it has not read the latest command yet
+        let in_between = self.asked.is_some() || self.is_crossing(now);
+        if was != Some(true) || (in_between && !self.device.heat_confirmed) {
+            return; // it has not read the latest command yet, and may answer to an earlier off
         }
         let own_will = self.main.as_mut().is_some_and(|main| {
-            let soon = now < main.opened_at + OWN_WILL;
+            // On a bad network it is heard late, like everything.
+            let back = main.phase == Phase::Live;
+            let soon = !back || now < main.opened_at.max(main.live_at) + OWN_WILL;
             soon && !std::mem::replace(&mut main.voice.will_seen, true)
         });
         if !own_will {

@@ -10,6 +10,7 @@ use super::super::{
 };
 use super::klipper::{DRAIN, Klipper};
 use super::peer::{Kind, Peer};
+use super::weather::Weather;
 use crate::dialect::Setting;
 use crate::dialect::mqtt::{Delivery, Message, Terms};
 use crate::driver::mqtt::Publication;
@@ -49,6 +50,11 @@ pub(crate) struct BrokerWorld {
     pub(crate) session: Session,
     pub(crate) now: Millis,
     pub(crate) node: Peer,
+    /// What the network does between the device and the broker, and between us and the broker.
+    pub(crate) weather: Weather,
+    pub(crate) our_weather: Weather,
+    /// How often the device's own time is looked at.
+    pub(crate) step: Millis,
     pub(crate) klipper: Klipper,
     pub(crate) config: Config,
     ours: Vec<Ours>,
@@ -86,6 +92,9 @@ impl BrokerWorld {
             session: Session::new(config.clone(), 1),
             now: 5_000,
             node: Peer::new(kind),
+            weather: Weather::default(),
+            our_weather: Weather::default(),
+            step: STEP,
             klipper: Klipper::new(5_000),
             config,
             ours: Vec::new(),
@@ -360,7 +369,9 @@ impl BrokerWorld {
 
     fn next_event(&mut self) -> Millis {
         let now = self.now;
-        let mut next = self.session.deadline(now).min(self.next_step);
+        let turn = self.session.deadline(now);
+        assert!(turn <= now + 1_000, "R7: it would look stuck");
+        let mut next = turn.min(self.next_step);
         if !self.klipper.stalled {
             next = next.min(self.klipper.next_drain);
         }
@@ -411,8 +422,8 @@ impl BrokerWorld {
 
     fn world_turn(&mut self) {
         if self.now >= self.next_step {
-            let step = self.now + STEP - self.next_step;
-            self.next_step = self.now + STEP;
+            let step = self.now + self.step - self.next_step;
+            self.next_step = self.now + self.step;
             if !self.device_frozen {
                 self.device_turn(step);
             }
@@ -444,12 +455,16 @@ impl BrokerWorld {
         }
         self.node.step(step);
         for publication in self.node.take_publications() {
-            self.from_device
-                .push_back((self.now + LATENCY, publication));
+            let before = self.from_device.back().map_or(0, |(at, _)| *at);
+            let at = self.weather.arrival(self.now + LATENCY).max(before);
+            self.from_device.push_back((at, publication));
         }
     }
 
     fn device_listens(&self, topic: &str) -> bool {
+        if topic.ends_with("/state") {
+            return false; // its own words, and most of what there is
+        }
         let filters = self.node.terms().subscriptions;
         filters.iter().any(|filter| matches(filter, topic))
     }
@@ -534,7 +549,8 @@ impl BrokerWorld {
             self.retained.insert(topic.to_owned(), payload.to_vec());
         }
         if self.device_online && self.device_listens(topic) {
-            let at = self.now + LATENCY;
+            let before = self.to_device.back().map_or(0, |(at, ..)| *at);
+            let at = self.weather.arrival(self.now + LATENCY).max(before);
             self.to_device
                 .push_back((at, topic.to_owned(), payload.to_vec()));
         }
@@ -542,7 +558,7 @@ impl BrokerWorld {
     }
 
     fn deliver_to_us(&mut self, topic: &str, payload: &[u8], retained: bool) {
-        let at = self.now + LATENCY;
+        let sent = self.now + LATENCY;
         for one in self.ours.iter_mut().filter(|one| one.open && !one.gone) {
             if one
                 .terms
@@ -550,6 +566,8 @@ impl BrokerWorld {
                 .iter()
                 .any(|filter| matches(filter, topic))
             {
+                let before = one.to_us.back().map_or(0, |(at, ..)| *at);
+                let at = self.our_weather.arrival(sent).max(before);
                 one.to_us
                     .push_back((at, topic.to_owned(), payload.to_vec(), retained));
             }
@@ -576,9 +594,7 @@ impl BrokerWorld {
                     "heat" | "heating" => self.told_on = true,
                     "off" if topic.contains("/mode/") => self.told_on = false,
                     text if text.starts_with('{') => {
-                        self.told_on = text
-                            .replace([' ', '\n', '\t'], "")
-                            .contains(r#""work_on":"ON""#);
+                        self.told_on = word_of(text, "work_on") == Some(r#""ON""#);
                     }
                     _ => {}
                 }
@@ -621,7 +637,7 @@ impl BrokerWorld {
                 self.ours.push(Ours {
                     conn,
                     terms: terms.unwrap(),
-                    opens_at: self.now + 2 * LATENCY,
+                    opens_at: self.our_weather.arrival(self.now + 2 * LATENCY),
                     open: false,
                     gone: false,
                     to_broker: VecDeque::new(),
@@ -638,6 +654,8 @@ impl BrokerWorld {
                     .iter_mut()
                     .find(|one| one.conn == conn && one.open && !one.gone);
                 let one = one.expect("R4: published on a connection that is not open");
+                let before = one.to_broker.back().map_or(0, |(at, _)| *at);
+                let at = self.our_weather.arrival(at).max(before);
                 one.to_broker.push_back((at, ToBroker::Publish(message)));
             }
             Command::Abort(conn) => self.let_go(conn, ToBroker::Reset),
@@ -755,6 +773,14 @@ fn reading_in(topic: &str, text: &str) -> Option<f64> {
     if topic.contains("/sensor/") {
         return text.parse().ok();
     }
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    value["chamber_temp"].as_f64()
+    word_of(text, "chamber_temp")?.parse().ok()
+}
+
+/// A member of a flat JSON object, as it is written. Parsing all of it takes most of a long
+/// history's time.
+fn word_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("\"{key}\""))?;
+    let value = rest.trim_start().strip_prefix(':')?;
+    let end = value.find([',', '}'])?;
+    Some(value[..end].trim())
 }

@@ -143,6 +143,13 @@ impl Peer {
         }
     }
 
+    /// A node has no buttons but those that its owner gave it: see [`Peer::switch`].
+    pub(crate) fn press(&mut self, button: Button) {
+        if let Self::Stock(stock) = self {
+            let _ = stock.device.press(button);
+        }
+    }
+
     pub(crate) fn fault(&mut self, fault: Fault) {
         match self {
             Self::Esphome(node) => node.fault(fault),
@@ -166,6 +173,14 @@ impl Peer {
                 stock.device.power_off();
                 stock.connected = false;
             }
+        }
+    }
+
+    /// How often its flash was written.
+    pub(crate) fn saves(&self) -> u64 {
+        match self {
+            Self::Esphome(node) => node.saves(),
+            Self::Stock(stock) => stock.device.saves(),
         }
     }
 

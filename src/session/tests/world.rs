@@ -11,6 +11,7 @@ use super::super::{
     Wish,
 };
 use super::klipper::{DRAIN, Klipper};
+use super::weather::Weather;
 use crate::sim::{Device, Setup};
 
 /// The device's own periods.
@@ -50,6 +51,10 @@ pub(crate) struct World {
     pub(crate) mute: bool,
     /// One way, milliseconds.
     pub(crate) latency: Millis,
+    /// What is sent to the device takes so much longer than what comes from it.
+    pub(crate) lag: Millis,
+    /// What else the network does to what is on its way.
+    pub(crate) weather: Weather,
     /// Everything sent to the device, when.
     pub(crate) sent: Vec<(Millis, String)>,
     pub(crate) lines: Vec<String>,
@@ -90,6 +95,8 @@ impl World {
             unreachable: false,
             mute: false,
             latency: 5,
+            lag: 0,
+            weather: Weather::default(),
             sent: Vec::new(),
             lines: Vec::new(),
             connects: Vec::new(),
@@ -251,14 +258,31 @@ impl World {
         self.device.boot();
     }
 
+    /// It loses power for so long, and neither side is told. What it had in its buffers is gone.
+    pub(crate) fn lose_power(&mut self, time: Millis) {
+        self.device.power_off();
+        self.wires.retain(|wire| !wire.aborted);
+        for wire in &mut self.wires {
+            wire.hung = true;
+            wire.to_device.clear();
+            wire.to_session.clear();
+        }
+        (self.mute, self.unreachable) = (true, true);
+        self.run(time);
+        (self.mute, self.unreachable) = (false, false);
+        self.device.boot();
+    }
+
     /// Says something to every open connection, out of the device's mouth.
     pub(crate) fn broadcast(&mut self, text: &str) {
-        let at = self.now + self.latency;
+        let sent = self.now + self.latency;
         for wire in self
             .wires
             .iter_mut()
             .filter(|wire| wire.open && !wire.aborted)
         {
+            let before = wire.to_session.back().map_or(0, |(at, _)| *at);
+            let at = self.weather.arrival(sent).max(before);
             wire.to_session.push_back((at, text.to_owned()));
         }
     }
@@ -307,11 +331,9 @@ impl World {
 
     fn next_event(&mut self) -> Millis {
         let now = self.now;
-        let mut next = self
-            .session
-            .deadline(now)
-            .min(self.next_push)
-            .min(self.next_reading);
+        let turn = self.session.deadline(now);
+        assert!(turn <= now + 1_000, "R7: it would look stuck");
+        let mut next = turn.min(self.next_push).min(self.next_reading);
         if !self.klipper.stalled {
             next = next.min(self.klipper.next_drain);
         }
@@ -363,8 +385,8 @@ impl World {
             });
             if let Some(wire) = opening {
                 wire.open = true;
-                wire.to_session
-                    .push_back((now + self.latency, self.device.snapshot()));
+                let at = self.weather.arrival(now + self.latency);
+                wire.to_session.push_back((at, self.device.snapshot()));
                 let conn = wire.conn;
                 self.tell(Input::Reached(conn));
                 self.tell(Input::Opened(conn, "192.0.2.10:80".parse().unwrap()));
@@ -428,7 +450,7 @@ impl World {
                 );
                 self.wires.push(Wire {
                     conn,
-                    opens_at: self.now + 2 * self.latency,
+                    opens_at: self.weather.arrival(self.now + 2 * self.latency),
                     open: false,
                     hung: false,
                     aborted: false,
@@ -471,7 +493,7 @@ impl World {
         } else {
             assert_eq!(text, r#"{"settings":{"work_on":false}}"#);
         }
-        let at = self.now + self.latency;
+        let at = self.weather.arrival(self.now + self.latency + self.lag);
         self.sent.push((self.now, text.clone()));
         let wire = self
             .wires
@@ -484,6 +506,7 @@ impl World {
         );
         wire.heat_unanswered |= heat;
         wire.last_word_is_heat = heat;
+        let at = at.max(wire.to_device.back().map_or(0, |(before, _)| *before));
         wire.to_device.push_back((at, text));
     }
 
@@ -523,8 +546,10 @@ impl World {
             assert!(!self.hot, "heat before it was 5 C cooler");
         }
         let degrees = (target + f64::from(snapshot.boost)).round().clamp(1.0, max);
+        let keys = ["set_temp", "temp"]; // the latter in 0.0.0
         assert!(
-            text.contains(&format!("\"set_temp\":{degrees},")),
+            keys.iter()
+                .any(|key| text.contains(&format!("\"{key}\":{degrees},"))),
             "not the current wish: {text}"
         );
     }
