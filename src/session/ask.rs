@@ -30,6 +30,8 @@ pub(super) struct Asked {
     first_at: Millis,
     at: Millis,
     tries: u32,
+    /// The device has said what it does since this was last said to it.
+    pub(super) told: bool,
 }
 
 impl Session {
@@ -55,7 +57,7 @@ impl Session {
         let Some(asked) = self.asked.clone() else {
             return;
         };
-        let told = self.device.told_at >= asked.at && now >= asked.at + CROSSING;
+        let told = asked.told && now >= asked.at + CROSSING;
         let is_so = match asked.setting {
             Setting::Off => self.is_told_off(),
             Setting::Heat(_) => self.device.is(asked.setting),
@@ -83,6 +85,9 @@ impl Session {
                 if overdue && self.wants_heat() {
                     let why = self.why_not(target);
                     self.asked = None;
+                    if self.is_unanswered() {
+                        self.device.forget_state(); // it is older than what was asked
+                    }
                     self.force_off(now, Reason::Refused, why);
                 }
             }
@@ -229,6 +234,7 @@ impl Session {
             Some(asked) => {
                 asked.at = now;
                 asked.tries += 1;
+                asked.told = false;
             }
             None => {
                 self.asked = Some(Asked {
@@ -236,6 +242,7 @@ impl Session {
                     first_at: now,
                     at: now,
                     tries: 1,
+                    told: false,
                 });
             }
         }

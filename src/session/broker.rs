@@ -304,6 +304,7 @@ impl Session {
             identity,
             ..report.clone()
         }));
+        main.claimed_at = now;
         match identity {
             Some(identity) => self.commands.push_back(Command::Claim(identity)),
             None => self.claimed(now, Claim::Ours { doubt: false }),

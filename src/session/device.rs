@@ -25,8 +25,6 @@ pub(super) struct Device {
     /// How finely the target is told, C.
     pub(super) target_step: Option<f64>,
     pub(super) target_limit: Option<f64>,
-    /// When it last said what it does, apart from measuring.
-    pub(super) told_at: Millis,
     /// It has connected anew, and has not yet said that it is on.
     pub(super) restarted: bool,
     pub(super) drying: Option<bool>,

@@ -48,9 +48,14 @@ impl Session {
         let Some(main) = self.main.as_mut() else {
             return;
         };
-        let Phase::Claiming(report) = std::mem::replace(&mut main.phase, Phase::Live) else {
-            return;
+        let Phase::Claiming(report) = &main.phase else {
+            return; // the answer to what an earlier connection has asked
         };
+        let mut report = report.clone();
+        if now > main.claimed_at {
+            report.reading = None; // it has got older meanwhile, and the next one comes soon
+        }
+        main.phase = Phase::Live;
         match claim {
             Claim::Taken(by) => {
                 let why =

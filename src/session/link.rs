@@ -49,6 +49,8 @@ pub(super) struct Main {
     pub(super) stock: Stock,
     pub(super) voice: Voice,
     pub(super) opened_at: Millis,
+    /// When it was asked whether the device is another section's.
+    pub(super) claimed_at: Millis,
     pub(super) live_at: Millis,
     pub(super) last_report_at: Millis,
     /// The last heat and the last off that were written to it.
@@ -69,6 +71,7 @@ impl Main {
             stock: Stock::default(),
             voice: Voice::default(),
             opened_at: 0,
+            claimed_at: 0,
             live_at: 0,
             last_report_at: 0,
             heat_at: None,

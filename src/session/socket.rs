@@ -65,6 +65,7 @@ impl Session {
             return;
         };
         main.phase = Phase::Claiming(Box::new(report.clone()));
+        main.claimed_at = now;
         match report.identity {
             Some(identity) => self.commands.push_back(Command::Claim(identity)),
             None => self.claimed(now, Claim::Ours { doubt: false }),

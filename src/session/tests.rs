@@ -3,6 +3,7 @@
 mod broker;
 mod broker_histories;
 mod broker_world;
+mod found;
 mod histories;
 mod klipper;
 mod peer;

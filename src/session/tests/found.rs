@@ -1,0 +1,137 @@
+//! What fuzzing found, one case each, told to the session itself.
+
+use super::*;
+
+const SNAPSHOT: &str = r#"{"ap":{"ssid":"Panda_Breath_AABBCCDDEEFF"},
+    "settings":{"fw_version":"V1.0.3","work_on":0,"work_mode":2,"set_temp":45}}"#;
+
+/// Has it happen, and returns what is to be done.
+fn tell(session: &mut Session, now: Millis, input: Input<'_>) -> Vec<Command> {
+    session.handle(now, input);
+    std::iter::from_fn(|| session.poll()).collect()
+}
+
+fn address() -> SocketAddr {
+    "192.0.2.10:80".parse().unwrap()
+}
+
+/// A session whose first connection is open.
+fn open() -> Session {
+    let mut session = Session::new(Config::default(), 1);
+    tell(&mut session, 0, Input::Tick);
+    tell(&mut session, 10, Input::Reached(Conn(1)));
+    tell(&mut session, 20, Input::Opened(Conn(1), address()));
+    session
+}
+
+#[test]
+fn identity_a_late_answer_about_an_earlier_connection_verifies_nobody() {
+    let mut session = open();
+    let asked = tell(&mut session, 30, Input::Frame(Conn(1), SNAPSHOT.as_bytes()));
+    assert!(matches!(asked[..], [Command::Claim(_)]), "{asked:?}");
+    tell(&mut session, 40, Input::Closed(Conn(1), "reset"));
+    tell(&mut session, 50, Input::Reached(Conn(2)));
+    tell(&mut session, 60, Input::Opened(Conn(2), address()));
+    let ours = Claim::Ours { doubt: false };
+    let done = tell(&mut session, 70, Input::Claimed(ours));
+    assert_eq!(session.snapshot(70).link, Link::Connecting, "{done:?}");
+    let reading = br#"{"settings":{"warehouse_temper":31}}"#;
+    tell(&mut session, 80, Input::Frame(Conn(2), reading));
+    assert_eq!(session.snapshot(80).reading, None, "from nobody knows whom");
+}
+
+/// What the node says of itself.
+fn say(session: &mut Session, now: Millis, leaf: &str, payload: &str) -> Vec<Command> {
+    let delivery = Delivery {
+        topic: &format!("panda-breath/{leaf}"),
+        payload: payload.as_bytes(),
+        retained: false,
+    };
+    tell(session, now, Input::Delivered(Conn(1), delivery))
+}
+
+/// It is off.
+fn say_off(session: &mut Session, now: Millis) -> Vec<Command> {
+    let mut done = say(
+        session,
+        now,
+        "climate/chamber/target_temperature/state",
+        "20",
+    );
+    done.extend(say(session, now, "climate/chamber/action/state", "idle"));
+    done.extend(say(session, now, "climate/chamber/mode/state", "off"));
+    done
+}
+
+fn want(session: &mut Session, now: Millis, target: f64) -> Vec<Command> {
+    let wish = Wish {
+        target,
+        armed: true,
+        ack: 0,
+    };
+    tell(session, now, Input::Wish(wish))
+}
+
+fn publishes(done: &[Command], payload: &str) -> bool {
+    done.iter()
+        .any(|one| matches!(one, Command::Publish(_, said) if said.payload == payload))
+}
+
+/// A session with a node that has said twice that it is off, and has just been told to heat.
+fn told_to_heat() -> Session {
+    let config = Config {
+        mqtt: Some(crate::dialect::mqtt::Options {
+            dialect: Some(Dialect::Esphome),
+            ..Default::default()
+        }),
+        ..Config::default()
+    };
+    let mut session = Session::new(config, 1);
+    tell(&mut session, 0, Input::Tick);
+    tell(&mut session, 10, Input::Reached(Conn(1)));
+    tell(&mut session, 20, Input::Opened(Conn(1), address()));
+    say_off(&mut session, 30);
+    say_off(&mut session, 1_100);
+    let done = want(&mut session, 1_100, 45.0);
+    assert!(publishes(&done, "heat"), "{done:?}");
+    session
+}
+
+#[test]
+fn r2_what_was_told_before_off_was_asked_for_does_not_confirm_it() {
+    let mut session = told_to_heat();
+    let done = want(&mut session, 1_100, 0.0); // in the same millisecond
+    assert!(publishes(&done, "off"), "{done:?}");
+    tell(&mut session, 2_100, Input::Tick);
+    assert!(!session.snapshot(2_100).off_known, "it has not answered");
+}
+
+#[test]
+fn r2_heat_that_is_given_up_without_an_answer_is_turned_off() {
+    let mut session = told_to_heat();
+    let mut done = Vec::new();
+    for at in (2_000..18_000).step_by(1_000) {
+        session.renew(at);
+        done = say(&mut session, at, "sensor/chamber_temperature/state", "21");
+        if session.snapshot(at).forced_offs > 0 {
+            break;
+        }
+        assert!(!publishes(&done, "off"), "{at} {done:?}");
+    }
+    assert!(publishes(&done, "off"), "{done:?}");
+    assert!(!session.snapshot(18_000).off_known, "it has not answered");
+}
+
+#[test]
+fn r5_a_reading_that_waited_for_the_answer_to_a_claim_is_none() {
+    let text = SNAPSHOT.replace("\"work_on\"", "\"warehouse_temper\":31,\"work_on\"");
+    for (answered_at, readings) in [(30, 1), (1_030, 0)] {
+        let mut session = open();
+        tell(&mut session, 30, Input::Frame(Conn(1), text.as_bytes()));
+        let ours = Claim::Ours { doubt: false };
+        tell(&mut session, answered_at, Input::Claimed(ours));
+        let snapshot = session.snapshot(answered_at);
+        assert_eq!(snapshot.link, Link::Connected);
+        assert_eq!(snapshot.reading.map_or(0, |one| one.number), readings);
+    }
+}
