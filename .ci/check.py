@@ -659,6 +659,13 @@ CARGO_TEST = command(
     env={"RUST_TEST_THREADS": "16"},  # most of them wait for the network's own time
     summary=cargo_counts,
 )
+HISTORIES = command(
+    *("cargo", "test", "--locked", "--profile", "soak", "--lib", "--", "--nocapture", "histor"),
+    env={"HISTORIES": "10000"},  # of a stock device, and as many behind a broker
+    summary=lambda output: "; ".join(
+        re.findall(r"^(\w+: \d+ histories, \d+ steps, mean \d+)", output, flags=re.MULTILINE)
+    ),
+)
 CLIPPY = ("clippy", "--locked", "--quiet", "--all-targets")
 STEPS = [
     Step("cargo fmt", "lint", cargo_component("rustfmt", "fmt", "--check")),
@@ -687,6 +694,7 @@ STEPS = [
     Step("tests in documents", "lint", tests_named),
     Step("wheel", "test", wheel),
     Step("cargo test", "test", CARGO_TEST),
+    Step("random histories", "test", HISTORIES),
     Step("fuzz", "test", fuzz),
     Step("pytest, stub", "test", pytest(klippy=False)),
     Step("pytest, klippy", "test", pytest(klippy=True)),

@@ -250,7 +250,8 @@ impl Session {
 
     pub(super) fn ask_deadline(&mut self, now: Millis) -> Option<Millis> {
         self.mqtt.as_ref()?;
-        let open = self.main.as_ref()?.phase != Phase::Opening;
+        let main = self.main.as_ref()?;
+        let (open, live_at) = (main.phase != Phase::Opening, main.live_at);
         let send = match self.want() {
             Want::LeaveOn => None,
             Want::Off => self.off_due(now),
@@ -258,7 +259,7 @@ impl Session {
         };
         let asked = self.asked.as_ref().map(|asked| match asked.setting {
             _ if now < asked.at + CROSSING => asked.at + CROSSING,
-            Setting::Off => asked.first_at + OFF_OVERDUE,
+            Setting::Off => asked.first_at.max(live_at) + OFF_OVERDUE,
             Setting::Heat(_) if now < asked.at + CONFIRM => asked.at + CONFIRM,
             Setting::Heat(_) => asked.first_at + NO_ANSWER,
         });

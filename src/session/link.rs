@@ -122,6 +122,12 @@ impl Session {
         } else {
             FIRST_ATTEMPT
         };
+        let learnt = self.mqtt.as_ref().is_some_and(Mqtt::has_learnt);
+        if learnt && self.wrong && !self.ever_live {
+            // Whoever is not the one may have taught where the device is: all from the beginning.
+            self.wrong = false;
+            self.mqtt = self.config.mqtt.as_ref().map(Mqtt::new);
+        }
         let mut main = Main::new(conn, now + attempt);
         let terms = self.mqtt.as_ref().map(Mqtt::terms);
         main.voice.terms = terms.clone().unwrap_or_default();

@@ -167,4 +167,21 @@ mod tests {
         off.heat_sent();
         assert!(!off.found_on(), "a new target counts anew");
     }
+
+    #[test]
+    fn r4_heat_on_a_new_connection_does_not_forget_the_old_one() {
+        let mut off = OffWatch::default();
+        off.heat_connection_ended(1_000, true);
+        off.heat_sent();
+        assert_eq!(off.proof_from(), 3_000);
+        assert!(!off.seen_off(3_100), "one look is not enough");
+    }
+
+    #[test]
+    fn r2_being_seen_on_is_the_end_of_known_off() {
+        let mut off = OffWatch::default();
+        off.seen_off(0);
+        off.seen_on();
+        assert!(!off.is_known(1));
+    }
 }

@@ -3,10 +3,13 @@
 mod broker;
 mod broker_histories;
 mod broker_world;
+mod coverage;
+mod edges;
 mod found;
 mod histories;
 mod klipper;
 mod peer;
+mod reference;
 mod world;
 
 use super::*;
@@ -642,8 +645,7 @@ fn r12_a_restart_keeps_the_connection_and_turns_off_first() {
 #[test]
 fn r12_without_a_printer_it_ends_once_off_is_known() {
     let mut world = World::heating();
-    world.klipper.stalled = true; // gone
-    world.session.handle(world.now, Input::Orphaned);
+    world.orphan();
     world.run(200);
     assert!(!world.ended);
     world.run(4_000);
@@ -657,8 +659,7 @@ fn r12_without_a_printer_an_unreachable_device_is_not_given_up() {
     let mut world = World::heating();
     world.unreachable = true;
     world.cut();
-    world.klipper.stalled = true;
-    world.session.handle(world.now, Input::Orphaned);
+    world.orphan();
     world.run(3_600_000);
     assert!(!world.ended);
     assert_eq!(world.state().0, 1);

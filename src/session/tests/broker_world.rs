@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, VecDeque};
 use super::super::{Claim, Command, Config, Conn, Input, Link, Millis, Session, Snapshot};
 use super::klipper::{DRAIN, Klipper};
 use super::peer::{Kind, Peer};
+use super::reference::{Moment, Reference};
+use super::world::assert_nothing_was_due;
 use crate::dialect::Setting;
 use crate::dialect::mqtt::{Delivery, Message, Terms};
 use crate::driver::mqtt::Publication;
 
 /// How often the device's own time is looked at.
 const STEP: Millis = 20;
+/// Nothing that matters to the reference comes and goes faster.
+const JUDGED_EVERY: Millis = 100;
 /// One way between anybody and the broker.
 const LATENCY: Millis = 3;
 /// How long a device waits before it connects again.
@@ -74,10 +78,23 @@ pub(crate) struct BrokerWorld {
     heat_unanswered: bool,
     /// What the device said last that we heard: that it is on.
     told_on: bool,
+    /// Everything that the device says arrives twice.
+    pub(crate) echo: bool,
+    /// The device was told by the test to have a fault.
+    pub(crate) faulty: bool,
+    /// Another section says that the device is its.
+    pub(crate) taken: bool,
+    pub(crate) reference: Reference,
+    judged_at: Millis,
 }
 
 impl BrokerWorld {
     pub(crate) fn new(config: Config, kind: &Kind) -> Self {
+        Self::absent(config, kind, false)
+    }
+
+    /// A world in which the broker may not be there at the start.
+    pub(crate) fn absent(config: Config, kind: &Kind, down: bool) -> Self {
         let mut world = Self {
             session: Session::new(config.clone(), 1),
             now: 5_000,
@@ -87,7 +104,7 @@ impl BrokerWorld {
             ours: Vec::new(),
             retained: BTreeMap::new(),
             frozen: false,
-            down: false,
+            down,
             device_online: false,
             device_frozen: false,
             device_connects_at: 5_000,
@@ -103,6 +120,11 @@ impl BrokerWorld {
             readings: Vec::new(),
             heat_unanswered: false,
             told_on: false,
+            echo: false,
+            faulty: false,
+            taken: false,
+            reference: Reference::default(),
+            judged_at: 0,
         };
         world.tell(Input::Tick);
         world
@@ -155,29 +177,50 @@ impl BrokerWorld {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.klipper.target = 0.0;
-        self.klipper.armed = false;
-        self.klipper.said = None;
-        self.tell(Input::Orphaned);
-        for one in self.ours.iter_mut().filter(|one| one.gone) {
-            one.conn = Conn(u32::MAX); // a new session counts from 1 again
-        }
-        let config = self.config.clone();
-        if std::mem::take(&mut self.ended) {
-            self.session = Session::new(config, 1);
-            self.tell(Input::Tick);
-        } else {
-            self.tell(Input::Adopted(&config));
-        }
-        self.klipper.obeyed = self.snapshot().forced_offs;
-        self.klipper.renewed_at = self.now;
-        self.klipper.armed = true;
+        self.orphan();
+        self.adopt();
     }
 
     /// No printer wants the device any more.
     pub(crate) fn orphan(&mut self) {
-        self.klipper.stalled = true;
+        self.klipper.gone = true;
         self.tell(Input::Orphaned);
+    }
+
+    /// A new printer wants it, in the same process.
+    pub(crate) fn adopt(&mut self) {
+        self.klipper.armed = false;
+        let config = self.config.clone();
+        if self.ended {
+            self.begin();
+        } else {
+            self.tell(Input::Adopted(&config));
+        }
+        let forced_offs = self.snapshot().forced_offs;
+        self.klipper.starts(self.now, forced_offs);
+    }
+
+    /// Klipper's process is killed, and started anew: the broker says our will. Here a guard would
+    /// turn the device off in between.
+    pub(crate) fn kill(&mut self) {
+        for one in self.ours.iter_mut().filter(|one| !one.gone) {
+            one.gone = true;
+            one.to_us.clear();
+            one.to_broker.push_back((self.now, ToBroker::Reset));
+        }
+        self.ours.retain(|one| one.open);
+        self.klipper.starts(self.now, 0);
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        for one in self.ours.iter_mut().filter(|one| one.gone) {
+            one.conn = Conn(u32::MAX); // a new session counts from 1 again
+        }
+        self.ended = false;
+        self.session = Session::new(self.config.clone(), 1);
+        self.reference.starts_anew(0);
+        self.tell(Input::Tick);
     }
 
     fn say_wish(&mut self) {
@@ -185,6 +228,7 @@ impl BrokerWorld {
             let before = self.sent.len();
             self.tell(Input::Wish(wish));
             self.check_off(wish.target, before);
+            self.judge();
         }
     }
 
@@ -301,7 +345,9 @@ impl BrokerWorld {
         let end = self.now + time;
         let mut turns = 0_u64;
         loop {
-            self.now = self.next_event().min(end);
+            let next = self.next_event().min(end);
+            assert_nothing_was_due(&self.session, self.now, next);
+            self.now = next;
             self.happen();
             if self.now >= end {
                 return;
@@ -349,7 +395,7 @@ impl BrokerWorld {
     fn next_event(&mut self) -> Millis {
         let now = self.now;
         let mut next = self.session.deadline(now).min(self.next_step);
-        if !self.klipper.stalled {
+        if self.klipper.turns() {
             next = next.min(self.klipper.next_drain);
         }
         for one in &self.ours {
@@ -370,13 +416,40 @@ impl BrokerWorld {
         self.world_turn();
         self.hear();
         self.missed_broker();
-        if !self.klipper.stalled && self.now >= self.klipper.next_drain {
+        if self.klipper.turns() && self.now >= self.klipper.next_drain {
             self.klipper.next_drain = self.now + DRAIN;
             self.drain();
         }
         if self.now >= self.session.deadline(self.now - 1) {
             self.tell(Input::Tick);
         }
+        if self.now >= self.judged_at + JUDGED_EVERY {
+            self.judge();
+        }
+    }
+
+    /// Asks the reference.
+    fn judge(&mut self) {
+        self.judged_at = self.now;
+        let snapshot = self.snapshot();
+        let in_the_way = self.frozen
+            || self.down
+            || self.device_frozen
+            || !self.device_online
+            || self.taken
+            || self.ended;
+        let state = self.node.state();
+        let lease = self.config.lease;
+        let blocked = snapshot.fault.is_some_and(|fault| fault.blocks_heat());
+        self.reference.judge(&Moment {
+            now: self.now,
+            wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
+            reached: snapshot.link == Link::Connected && !in_the_way,
+            excused: snapshot.lost || blocked || self.faulty,
+            on: state.heat,
+            target: state.target_c,
+            forced_offs: snapshot.forced_offs,
+        });
     }
 
     /// The driver notices a broker that answers no ping within twice the keep alive.
@@ -449,6 +522,9 @@ impl BrokerWorld {
             .is_some_and(|(at, _)| self.now >= *at)
         {
             if let Some((_, publication)) = self.from_device.pop_front() {
+                if self.echo {
+                    self.route(&publication.topic, &publication.payload, publication.retain);
+                }
                 self.route(&publication.topic, &publication.payload, publication.retain);
             }
         }
@@ -635,9 +711,15 @@ impl BrokerWorld {
                 assert!(!self.told_on || !ours, "R8: goodbye while it heats for us");
                 self.let_go(conn, ToBroker::Goodbye);
             }
-            Command::Claim(_) => self
-                .session
-                .handle(self.now, Input::Claimed(Claim::Ours { doubt: false })),
+            // Here an owner in another process would be asked, and answer later.
+            Command::Claim(_) => {
+                let claim = if self.taken {
+                    Claim::Taken("panda_breath two")
+                } else {
+                    Claim::Ours { doubt: false }
+                };
+                self.session.handle(self.now, Input::Claimed(claim));
+            }
             Command::Tell(event) => self.lines.push(event.text),
             Command::End => self.ended = true,
             Command::Send(..) => panic!("there is no device to send to"),

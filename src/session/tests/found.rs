@@ -1,22 +1,25 @@
 //! What fuzzing found, one case each, told to the session itself.
 
+use super::broker_world::BrokerWorld;
+use super::peer::Kind;
 use super::*;
+use crate::dialect::mqtt::Options;
 
-const SNAPSHOT: &str = r#"{"ap":{"ssid":"Panda_Breath_AABBCCDDEEFF"},
+pub(super) const SNAPSHOT: &str = r#"{"ap":{"ssid":"Panda_Breath_AABBCCDDEEFF"},
     "settings":{"fw_version":"V1.0.3","work_on":0,"work_mode":2,"set_temp":45}}"#;
 
 /// Has it happen, and returns what is to be done.
-fn tell(session: &mut Session, now: Millis, input: Input<'_>) -> Vec<Command> {
+pub(super) fn tell(session: &mut Session, now: Millis, input: Input<'_>) -> Vec<Command> {
     session.handle(now, input);
     std::iter::from_fn(|| session.poll()).collect()
 }
 
-fn address() -> SocketAddr {
+pub(super) fn address() -> SocketAddr {
     "192.0.2.10:80".parse().unwrap()
 }
 
 /// A session whose first connection is open.
-fn open() -> Session {
+pub(super) fn open() -> Session {
     let mut session = Session::new(Config::default(), 1);
     tell(&mut session, 0, Input::Tick);
     tell(&mut session, 10, Input::Reached(Conn(1)));
@@ -41,7 +44,7 @@ fn identity_a_late_answer_about_an_earlier_connection_verifies_nobody() {
 }
 
 /// What the node says of itself.
-fn say(session: &mut Session, now: Millis, leaf: &str, payload: &str) -> Vec<Command> {
+pub(super) fn say(session: &mut Session, now: Millis, leaf: &str, payload: &str) -> Vec<Command> {
     let delivery = Delivery {
         topic: &format!("panda-breath/{leaf}"),
         payload: payload.as_bytes(),
@@ -51,7 +54,7 @@ fn say(session: &mut Session, now: Millis, leaf: &str, payload: &str) -> Vec<Com
 }
 
 /// It is off.
-fn say_off(session: &mut Session, now: Millis) -> Vec<Command> {
+pub(super) fn say_off(session: &mut Session, now: Millis) -> Vec<Command> {
     let mut done = say(
         session,
         now,
@@ -63,7 +66,7 @@ fn say_off(session: &mut Session, now: Millis) -> Vec<Command> {
     done
 }
 
-fn want(session: &mut Session, now: Millis, target: f64) -> Vec<Command> {
+pub(super) fn want(session: &mut Session, now: Millis, target: f64) -> Vec<Command> {
     let wish = Wish {
         target,
         armed: true,
@@ -72,15 +75,15 @@ fn want(session: &mut Session, now: Millis, target: f64) -> Vec<Command> {
     tell(session, now, Input::Wish(wish))
 }
 
-fn publishes(done: &[Command], payload: &str) -> bool {
+pub(super) fn publishes(done: &[Command], payload: &str) -> bool {
     done.iter()
         .any(|one| matches!(one, Command::Publish(_, said) if said.payload == payload))
 }
 
-/// A session with a node that has said twice that it is off, and has just been told to heat.
-fn told_to_heat() -> Session {
+/// A session whose broker has let it in.
+pub(super) fn at_a_broker() -> Session {
     let config = Config {
-        mqtt: Some(crate::dialect::mqtt::Options {
+        mqtt: Some(Options {
             dialect: Some(Dialect::Esphome),
             ..Default::default()
         }),
@@ -90,6 +93,12 @@ fn told_to_heat() -> Session {
     tell(&mut session, 0, Input::Tick);
     tell(&mut session, 10, Input::Reached(Conn(1)));
     tell(&mut session, 20, Input::Opened(Conn(1), address()));
+    session
+}
+
+/// A session with a node that has said twice that it is off, and has just been told to heat.
+pub(super) fn told_to_heat() -> Session {
+    let mut session = at_a_broker();
     say_off(&mut session, 30);
     say_off(&mut session, 1_100);
     let done = want(&mut session, 1_100, 45.0);
@@ -134,4 +143,65 @@ fn r5_a_reading_that_waited_for_the_answer_to_a_claim_is_none() {
         assert_eq!(snapshot.link, Link::Connected);
         assert_eq!(snapshot.reading.map_or(0, |one| one.number), readings);
     }
+}
+
+#[test]
+fn identity_a_stray_card_before_the_devices_own_is_forgotten() {
+    let mut session = at_a_broker();
+    let card = |session: &mut Session, now, mac: &str| {
+        let card = format!(r#"{{"name":"panda-breath","mac":"{mac}","version":"1"}}"#);
+        let delivery = Delivery {
+            topic: "esphome/discover/panda-breath",
+            payload: card.as_bytes(),
+            retained: false,
+        };
+        tell(session, now, Input::Delivered(Conn(1), delivery));
+        say_off(session, now);
+        let ours = Claim::Ours { doubt: false };
+        tell(session, now, Input::Claimed(ours));
+    };
+    card(&mut session, 30, "aabbccddee02");
+    for at in (1_000..120_000).step_by(1_000) {
+        card(&mut session, at, "aabbccddee01");
+        if at == 30_000 {
+            assert_eq!(session.snapshot(at).link, Link::Error, "which is it?");
+        }
+    }
+    let snapshot = session.snapshot(119_000);
+    assert_eq!(snapshot.link, Link::Connected, "{:?}", snapshot.last_error);
+    assert_eq!(snapshot.identity.unwrap().last4(), "ee01");
+
+    // Two that both go on speaking are never believed.
+    let mut session = at_a_broker();
+    for at in (1_000..120_000).step_by(1_000) {
+        card(&mut session, at, "aabbccddee01");
+        card(&mut session, at, "aabbccddee02");
+        assert_ne!(session.snapshot(at).link, Link::Connected, "{at}");
+    }
+}
+
+#[test]
+fn identity_a_stray_device_that_was_heard_first_is_forgotten_with_its_connection() {
+    let config = Config {
+        mqtt: Some(Options {
+            dialect: Some(Dialect::StockMqtt),
+            ..Options::default()
+        }),
+        ..Config::default()
+    };
+    let mut world = BrokerWorld::new(config, &Kind::Stock);
+    world.drop_device();
+    world.run(20);
+    let state = r#"{"chamber_temp":30,"work_on":"OFF"}"#;
+    for _ in 0..2 {
+        world.publish("panda_breath/025042000002/state", state, false);
+        world.run(20);
+    }
+    world.run(15_000);
+    assert_eq!(world.snapshot().link, Link::Error, "which is it?");
+    world.cut();
+    world.run(15_000);
+    let snapshot = world.snapshot();
+    assert_eq!(snapshot.link, Link::Connected, "{:?}", world.lines);
+    assert_eq!(snapshot.identity.unwrap().last4(), "0001");
 }
