@@ -446,6 +446,7 @@ impl BrokerWorld {
             wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
             reached: snapshot.link == Link::Connected && !in_the_way,
             excused: snapshot.lost || blocked || self.faulty,
+            faulty: self.faulty,
             on: state.heat,
             target: state.target_c,
             forced_offs: snapshot.forced_offs,

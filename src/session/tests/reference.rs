@@ -21,6 +21,7 @@ pub(crate) const SEEN: Millis = 15_000;
 const CALM: Millis = 330_000;
 
 /// What a world knows at one moment.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Moment {
     pub(crate) now: Millis,
     /// What Klipper wants, if it is alive, ready, heard, and has obeyed every forced off.
@@ -29,6 +30,8 @@ pub(crate) struct Moment {
     pub(crate) reached: bool,
     /// The device says that it cannot heat, or has said nothing for too long.
     pub(crate) excused: bool,
+    /// The device really has a fault, and may say so at any time.
+    pub(crate) faulty: bool,
     pub(crate) on: bool,
     pub(crate) target: f64,
     pub(crate) forced_offs: u32,
@@ -74,6 +77,9 @@ impl Reference {
         }
         if moment.excused {
             self.excused_until = now + REACTION;
+        }
+        if moment.faulty {
+            self.disturbed_at = now;
         }
         if moment.forced_offs > self.forced_offs {
             let calm = now.saturating_sub(self.disturbed_at);
@@ -122,6 +128,7 @@ mod tests {
             wanted,
             reached: true,
             excused: false,
+            faulty: false,
             on,
             target: 45.0,
             forced_offs: 0,

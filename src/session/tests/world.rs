@@ -386,6 +386,7 @@ impl World {
             wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
             reached: snapshot.link == Link::Connected && !in_the_way,
             excused: snapshot.lost || blocked || self.faulty,
+            faulty: self.faulty,
             on: state.work_on,
             target: f64::from(state.set_temp),
             forced_offs: snapshot.forced_offs,
