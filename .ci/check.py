@@ -258,7 +258,7 @@ def _headings(path: Path) -> set[str]:
 
 
 def tests_named() -> Result:
-    """Every test that docs/safety.md names exists."""
+    """Every test that docs/safety.md and docs/events.md name exists."""
     code = "\n".join(
         path.read_text()
         for folder in ("src", "tests")
@@ -266,11 +266,8 @@ def tests_named() -> Result:
         if path.suffix in (".rs", ".py")
     )
     exist = set(re.findall(r"\b(?:fn|def) (\w+)", code))
-    named = set(
-        re.findall(
-            r"`((?:test_)?(?:r\d+|identity)_\w+)`", (ROOT / "docs" / "safety.md").read_text()
-        )
-    )
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("safety.md", "events.md"))
+    named = set(re.findall(r"`((?:test_)?(?:r\d+|identity)_\w+)`", text))
     wrong = sorted(named - exist)
     return Result(not wrong, f"{len(named)} tests", "\n".join(f"{n} does not exist" for n in wrong))
 
