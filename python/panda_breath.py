@@ -934,7 +934,8 @@ class PandaBreath:
         own = None if state is None or self._is_device_stale() else state.temperature
         temperature = None if stale else own
         if self.chamber is not None and not stale:
-            _, _, temperature = self.chamber.reading()
+            reading = self.chamber.reading()  # by now, the next one may be absurd
+            temperature = None if reading is None else reading[-1]
         status = {
             "temperature": temperature,
             "device_temperature": own,
