@@ -4,6 +4,8 @@
 #              DIALECT=stock|esphome|stock_mqtt  how the simulated device speaks [stock]; the latter
 #              two at a private broker, for which mosquitto has to be installed
 # make test    everything that must hold; a table at the end
+# make soak    24 hours of a printer in which something goes wrong each minute, 10,000 reconnects, and
+#              a million random histories (HISTORIES=N for another number)
 # make bench   measure
 #
 # make test, and make demo with a DIALECT that needs it, install mosquitto if it is missing and they
@@ -26,7 +28,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src -name '*.rs') \
 	$(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
-.PHONY: setup demo test lint format bench clean klippy-python packages
+.PHONY: setup demo test lint format bench soak clean klippy-python packages
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.wheel
@@ -77,6 +79,11 @@ format: $(VENV)/.tools
 
 bench: setup klippy-python
 	@$(BIN)/python benches/run.py
+
+HISTORIES ?= 1000000
+soak: setup klippy-python
+	@$(BIN)/python benches/soak.py
+	HISTORIES=$$(( $(HISTORIES) / 2 )) cargo test --locked --profile soak --lib -- --nocapture histor
 
 clean:
 	rm -rf target $(VENV) .mypy_cache .ruff_cache .pytest_cache

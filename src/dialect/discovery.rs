@@ -11,6 +11,9 @@ use super::mqtt::Role;
 /// More topics that say whether a device is there than any has.
 const MOST_AVAILABILITY: usize = 8;
 
+/// No topic of a heater is longer.
+const LONGEST_TOPIC: usize = 256;
+
 /// Which entity a message describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entity {
@@ -80,6 +83,8 @@ pub(super) fn read(
     };
     let config = expand(&raw);
     if let Some(key) = config.keys().find(|key| key.ends_with("_template")) {
+        let known = key.len() <= 40 && key.bytes().all(|byte| byte.is_ascii_graphic());
+        let key = if known { key } else { "template" }; // its words go into a log (rule R6)
         return Err(format!(
             "its discovery message has a {key}, which is not supported; \
              set mqtt_discovery_prefix to nothing and name the topics yourself"
@@ -145,8 +150,11 @@ fn expand_one(raw: &Map<String, Value>, base: &str) -> Map<String, Value> {
     raw.iter().map(pair).collect()
 }
 
+/// Too long a topic is none: a long base in many topics would be many times the message (rule R6).
 fn with_base(topic: &str, base: &str) -> String {
-    if let Some(rest) = topic.strip_prefix('~') {
+    if topic.contains('~') && topic.len() + base.len() > LONGEST_TOPIC {
+        String::new()
+    } else if let Some(rest) = topic.strip_prefix('~') {
         format!("{base}{rest}")
     } else if let Some(rest) = topic.strip_suffix('~') {
         format!("{rest}{base}")
@@ -238,7 +246,8 @@ fn topics(config: &Map<String, Value>, entity: Entity) -> BTreeMap<Role, String>
 /// A topic that could be subscribed to as it is: no wildcards, not longer than any is.
 fn topic_in(config: &Map<String, Value>, key: &str) -> Option<String> {
     let topic = config.get(key)?.as_str()?;
-    let usable = !topic.is_empty() && topic.len() <= 256 && !topic.contains(['+', '#', '\0']);
+    let usable =
+        !topic.is_empty() && topic.len() <= LONGEST_TOPIC && !topic.contains(['+', '#', '\0']);
     usable.then(|| topic.to_owned())
 }
 

@@ -257,7 +257,7 @@ impl Task {
                 let name = holder.entry.config.borrow().name.clone();
                 claims.insert(identity, holder);
                 drop(claims);
-                return self.turn(Input::Claimed(Claim::Taken(&name)));
+                return self.turn(Input::Claimed(identity, Claim::Taken(&name)));
             }
             Some(holder) => {
                 // What is left of an earlier configuration: this session takes over its duty.
@@ -282,7 +282,7 @@ impl Task {
         claims.insert(identity, holder);
         drop(claims);
         if ours {
-            return self.turn(Input::Claimed(Claim::Ours { doubt }));
+            return self.turn(Input::Claimed(identity, Claim::Ours { doubt }));
         }
         let entry = Rc::clone(&self.entry);
         tokio::task::spawn_local(async move {
@@ -310,7 +310,7 @@ impl Task {
                 if doubt {
                     self.turn(Input::Doubt); // also if there is no connection to claim for now
                 }
-                self.turn(Input::Claimed(Claim::Ours { doubt }));
+                self.turn(Input::Claimed(identity, Claim::Ours { doubt }));
             }
             Acquired::Held { pid, answers } => {
                 claims.remove(&identity);
@@ -320,7 +320,7 @@ impl Task {
                     self.entry.shared.tell(Event { text });
                     return self.session.end(clock::now());
                 }
-                self.turn(Input::Claimed(Claim::Held { pid, answers }));
+                self.turn(Input::Claimed(identity, Claim::Held { pid, answers }));
             }
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Asked {
     first_at: Millis,
     at: Millis,
     tries: u32,
+    /// The device has said what it does since this was last said to it.
+    pub(super) told: bool,
 }
 
 impl Session {
@@ -55,7 +57,7 @@ impl Session {
         let Some(asked) = self.asked.clone() else {
             return;
         };
-        let told = self.device.told_at >= asked.at && now >= asked.at + CROSSING;
+        let told = asked.told && now >= asked.at + CROSSING;
         let is_so = match asked.setting {
             Setting::Off => self.is_told_off(),
             Setting::Heat(_) => self.device.is(asked.setting),
@@ -84,6 +86,9 @@ impl Session {
                 if overdue && self.wants_heat() {
                     let why = self.why_not(target);
                     self.asked = None;
+                    if self.is_unanswered() {
+                        self.device.forget_state(); // it is older than what was asked
+                    }
                     self.force_off(now, Reason::Refused, why);
                 }
             }
@@ -230,6 +235,7 @@ impl Session {
             Some(asked) => {
                 asked.at = now;
                 asked.tries += 1;
+                asked.told = false;
             }
             None => {
                 self.asked = Some(Asked {
@@ -237,6 +243,7 @@ impl Session {
                     first_at: now,
                     at: now,
                     tries: 1,
+                    told: false,
                 });
             }
         }
@@ -244,7 +251,8 @@ impl Session {
 
     pub(super) fn ask_deadline(&mut self, now: Millis) -> Option<Millis> {
         self.mqtt.as_ref()?;
-        let open = self.main.as_ref()?.phase != Phase::Opening;
+        let main = self.main.as_ref()?;
+        let (open, live_at) = (main.phase != Phase::Opening, main.live_at);
         let send = match self.want() {
             Want::LeaveOn => None,
             Want::Off => self.off_due(now),
@@ -252,7 +260,7 @@ impl Session {
         };
         let asked = self.asked.as_ref().map(|asked| match asked.setting {
             _ if now < asked.at + CROSSING => asked.at + CROSSING,
-            Setting::Off => asked.first_at + OFF_OVERDUE,
+            Setting::Off => asked.first_at.max(live_at) + OFF_OVERDUE,
             Setting::Heat(_) if now < asked.at + CONFIRM => asked.at + CONFIRM,
             Setting::Heat(_) => asked.first_at + NO_ANSWER,
         });

@@ -34,6 +34,8 @@ const SIMILAR: f64 = 5.0;
 /// A chamber that stays so much below the wish for so long at the highest target is told to people.
 const SHORT: f64 = 2.0;
 const PATIENCE: Millis = 900_000;
+/// And does not rise by even a degree in a quarter of an hour, C/s.
+const STILL: f64 = 1.0 / 900.0;
 
 /// What one turn of the loop looks at. Temperatures in C.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +124,7 @@ impl Boost {
         let short = self.degrees >= look.limit
             && look.reading >= look.wish + f64::from(self.degrees)
             && look.chamber < look.wish - SHORT
+            && self.rise < STILL
             && now >= self.changed_at + PATIENCE;
         short && !std::mem::replace(&mut self.shortage_told, true)
     }

@@ -88,10 +88,16 @@ impl Session {
         }
         match (self.pinned.or(main.voice.identity), report.identity) {
             (Some(known), Some(other)) if other != known => {
-                if !delivery.retained {
-                    main.voice.stranger = Some((other, now));
+                if self.pinned.is_some() {
+                    if !delivery.retained {
+                        main.voice.stranger = Some((other, now));
+                    }
+                    main.voice.identity = main.voice.identity.or(Some(other));
+                } else if !delivery.retained {
+                    // Who spoke first may have been the stray one: who goes on speaking is it.
+                    main.voice.stranger = Some((known, now));
+                    main.voice.identity = Some(other);
                 }
-                main.voice.identity = main.voice.identity.or(Some(other));
             }
             (_, told) => main.voice.identity = told.or(main.voice.identity),
         }
@@ -304,9 +310,10 @@ impl Session {
             identity,
             ..report.clone()
         }));
+        main.claimed_at = now;
         match identity {
             Some(identity) => self.commands.push_back(Command::Claim(identity)),
-            None => self.claimed(now, Claim::Ours { doubt: false }),
+            None => self.claimed(now, None, Claim::Ours { doubt: false }),
         }
     }
 

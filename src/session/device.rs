@@ -31,8 +31,6 @@ pub(super) struct Device {
     /// How finely the target is told, C.
     pub(super) target_step: Option<f64>,
     pub(super) target_limit: Option<f64>,
-    /// When it last said what it does, apart from measuring.
-    pub(super) told_at: Millis,
     /// It has said that it heats since the last off: another off is no answer of its.
     pub(super) heat_confirmed: bool,
     /// It has connected anew, and has not yet said that it is on.

@@ -44,13 +44,21 @@ impl Session {
         }
     }
 
-    pub(super) fn claimed(&mut self, now: Millis, claim: Claim<'_>) {
+    pub(super) fn claimed(&mut self, now: Millis, identity: Option<Identity>, claim: Claim<'_>) {
         let Some(main) = self.main.as_mut() else {
             return;
         };
-        let Phase::Claiming(report) = std::mem::replace(&mut main.phase, Phase::Live) else {
-            return;
+        let Phase::Claiming(report) = &main.phase else {
+            return; // the answer to what an earlier connection has asked
         };
+        if report.identity != identity {
+            return; // another device answers by now
+        }
+        let mut report = report.clone();
+        if now > main.claimed_at {
+            report.reading = None; // it has got older meanwhile, and the next one comes soon
+        }
+        main.phase = Phase::Live;
         match claim {
             Claim::Taken(by) => {
                 let why =

@@ -49,6 +49,8 @@ pub(super) struct Main {
     pub(super) stock: Stock,
     pub(super) voice: Voice,
     pub(super) opened_at: Millis,
+    /// When it was asked whether the device is another section's.
+    pub(super) claimed_at: Millis,
     pub(super) live_at: Millis,
     pub(super) last_report_at: Millis,
     /// The last heat and the last off that were written to it.
@@ -71,6 +73,7 @@ impl Main {
             stock: Stock::default(),
             voice: Voice::default(),
             opened_at: 0,
+            claimed_at: 0,
             live_at: 0,
             last_report_at: 0,
             heat_at: None,
@@ -122,6 +125,12 @@ impl Session {
         } else {
             FIRST_ATTEMPT
         };
+        let learnt = self.mqtt.as_ref().is_some_and(Mqtt::has_learnt);
+        if learnt && self.wrong && !self.ever_live {
+            // Whoever is not the one may have taught where the device is: all from the beginning.
+            self.wrong = false;
+            self.mqtt = self.config.mqtt.as_ref().map(Mqtt::new);
+        }
         let mut main = Main::new(conn, now + attempt);
         let terms = self.mqtt.as_ref().map(Mqtt::terms);
         main.voice.terms = terms.clone().unwrap_or_default();

@@ -110,7 +110,7 @@ pub enum Input<'a> {
     /// The connection is gone or never came, and why.
     Closed(Conn, &'a str),
     /// The answer to [`Command::Claim`].
-    Claimed(Claim<'a>),
+    Claimed(Identity, Claim<'a>),
     /// Another process had the device, and had not seen it off.
     Doubt,
     /// Whether there is a guard has changed.
@@ -354,7 +354,7 @@ impl Session {
             Input::Delivered(conn, delivery) => self.delivered(now, conn, delivery),
             Input::Unreadable(_) => self.ignored += 1,
             Input::Closed(conn, why) => self.closed(now, conn, why),
-            Input::Claimed(claim) => self.claimed(now, claim),
+            Input::Claimed(identity, claim) => self.claimed(now, Some(identity), claim),
             Input::Doubt => self.off.heat_connection_ended(now, true),
             Input::Guard(guard) => self.guard_is(now, guard),
         }
@@ -389,6 +389,7 @@ impl Session {
         let others = [
             self.wish_deadline(),
             self.unguarded_due(),
+            self.sensors_deadline(now),
             self.device_deadline(),
             self.end_due(now),
             self.voice_deadline(),
@@ -456,11 +457,6 @@ impl Session {
         self.abort_probe();
         self.leave_main(now, "no longer configured");
         self.commands.push_back(Command::End);
-    }
-
-    /// The device's address when it was last verified.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.address
     }
 
     /// Notices that we were not running (suspend, SIGSTOP, starvation).
@@ -582,7 +578,7 @@ impl Session {
         let nothing_to_turn_off = !self.ever_live && !self.broken;
         let over = !self.owned && !self.ended && (nothing_to_turn_off || self.off.is_known(now));
         let linger = if self.mqtt.is_some() { LINGER } else { 0 };
-        let vigil = self.off.seen_at().unwrap_or(0) + self.vigil();
+        let vigil = self.off.known_since().unwrap_or(0) + self.vigil();
         over.then_some(vigil.max(self.orphaned_at + linger))
     }
 }

@@ -25,6 +25,8 @@ const FOUND_ON_LIMIT: u32 = 3;
 #[derive(Clone, Debug, Default)]
 pub(super) struct OffWatch {
     known_at: Option<Millis>,
+    /// Since when it has been so: it is confirmed again and again.
+    known_since: Option<Millis>,
     /// When the last connection that carried heat ended, and whether that heat was undelivered.
     heat_ended: Option<(Millis, bool)>,
     first_look: Option<Millis>,
@@ -55,6 +57,7 @@ impl OffWatch {
         let earlier = self.heat_ended.is_some_and(|(_, undelivered)| undelivered);
         self.heat_ended = Some((now, undelivered || earlier));
         self.known_at = None;
+        self.known_since = None;
         self.first_look = None;
     }
 
@@ -75,6 +78,7 @@ impl OffWatch {
             Some(first) if now < first + SECOND_LOOK => false,
             _ => {
                 self.known_at = Some(now);
+                self.known_since.get_or_insert(now);
                 self.confirmed = true;
                 self.heat_ended = None;
                 self.first_look = None;
@@ -101,6 +105,7 @@ impl OffWatch {
     /// The device is on for a reason that is no surprise.
     pub(super) fn seen_on(&mut self) {
         self.known_at = None;
+        self.known_since = None;
         self.first_look = None;
         self.began = None;
     }
@@ -129,8 +134,8 @@ impl OffWatch {
         self.known_at.is_some()
     }
 
-    pub(super) fn seen_at(&self) -> Option<Millis> {
-        self.known_at
+    pub(super) fn known_since(&self) -> Option<Millis> {
+        self.known_since
     }
 
     /// Heat of an ended connection was never seen to arrive.
@@ -230,5 +235,22 @@ mod tests {
         );
         off.heat_sent(45.0);
         assert!(!off.found_on(), "a new target counts anew");
+    }
+
+    #[test]
+    fn r4_heat_on_a_new_connection_does_not_forget_the_old_one() {
+        let mut off = OffWatch::default();
+        off.heat_connection_ended(1_000, true);
+        off.heat_sent(45.0);
+        assert_eq!(off.proof_from(), 3_000);
+        assert!(!off.seen_off(3_100), "one look is not enough");
+    }
+
+    #[test]
+    fn r2_being_seen_on_is_the_end_of_known_off() {
+        let mut off = OffWatch::default();
+        off.seen_off(0);
+        off.seen_on();
+        assert!(!off.is_known(1));
     }
 }

@@ -68,9 +68,10 @@ impl Session {
             return;
         };
         main.phase = Phase::Claiming(Box::new(report.clone()));
+        main.claimed_at = now;
         match report.identity {
             Some(identity) => self.commands.push_back(Command::Claim(identity)),
-            None => self.claimed(now, Claim::Ours { doubt: false }),
+            None => self.claimed(now, None, Claim::Ours { doubt: false }),
         }
     }
 

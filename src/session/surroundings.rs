@@ -71,6 +71,18 @@ impl Session {
         self.around.chamber?.within(now, SILENT)
     }
 
+    /// When a sensor that goes on saying nothing will be too silent.
+    pub(super) fn sensors_deadline(&self, now: Millis) -> Option<Millis> {
+        let at = |sample: Option<Sample>| Some(sample?.at + SILENT);
+        let lost = self.config.chamber.as_ref().map(|_| {
+            let heard = self.around.chamber.map(|sample| sample.at);
+            heard.unwrap_or(self.wish_changed_at) + self.config.lost_after
+        });
+        let all = [at(self.around.chamber), at(self.around.cutoff), lost];
+        let due = all.into_iter().flatten().filter(|at| *at > now).min();
+        due.filter(|_| self.wants_heat())
+    }
+
     /// Without the sensor that Klipper regulates by, its wish cannot be fulfilled: the device alone
     /// is too hot or too cold there. The same patience as for the device itself.
     pub(super) fn check_chamber(&mut self, now: Millis) {

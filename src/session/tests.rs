@@ -5,13 +5,17 @@ mod broker;
 mod broker_histories;
 mod broker_world;
 mod contained;
+mod coverage;
 mod cutoff;
+mod edges;
+mod found;
 mod hands;
 mod histories;
 mod klipper;
 mod losses;
 mod ordinary;
 mod peer;
+mod reference;
 mod sensor_histories;
 mod verify;
 mod weather;
@@ -619,8 +623,10 @@ fn identity_a_device_of_another_section_is_an_error_that_names_it() {
     let mut device = sim::Device::new(&sim::Setup::default());
     session.handle(0, Input::Tick);
     session.handle(1, Input::Opened(Conn(1), "192.0.2.1:80".parse().unwrap()));
-    session.handle(2, Input::Frame(Conn(1), device.snapshot().as_bytes()));
-    session.handle(2, Input::Claimed(Claim::Taken("panda_breath left")));
+    let snapshot = device.snapshot();
+    session.handle(2, Input::Frame(Conn(1), snapshot.as_bytes()));
+    let taken = Claim::Taken("panda_breath left");
+    session.handle(2, Input::Claimed(found::who(&snapshot), taken));
     assert_eq!(session.snapshot(2).link, Link::Error);
     assert!(
         session
@@ -650,8 +656,7 @@ fn r12_a_restart_keeps_the_connection_and_turns_off_first() {
 #[test]
 fn r12_without_a_printer_it_ends_once_off_is_known() {
     let mut world = World::heating();
-    world.klipper.stalled = true; // gone
-    world.session.handle(world.now, Input::Orphaned);
+    world.orphan();
     world.run(200);
     assert!(!world.ended);
     world.run(4_000);
@@ -665,8 +670,7 @@ fn r12_without_a_printer_an_unreachable_device_is_not_given_up() {
     let mut world = World::heating();
     world.unreachable = true;
     world.cut();
-    world.klipper.stalled = true;
-    world.session.handle(world.now, Input::Orphaned);
+    world.orphan();
     world.run(3_600_000);
     assert!(!world.ended);
     assert_eq!(world.state().0, 1);

@@ -25,8 +25,10 @@ impl Session {
         if let Some(main) = self.main.as_mut() {
             main.unanswered = false;
         }
+        if let Some(asked) = self.asked.as_mut() {
+            asked.told = true;
+        }
         let device = &mut self.device;
-        device.told_at = now;
         device.on = report.on.or(device.on);
         device.heating = report.heating.or(device.heating);
         device.mode = report.mode.or(device.mode);

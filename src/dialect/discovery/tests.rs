@@ -132,3 +132,23 @@ fn a_sensor_has_one_topic() {
         "panda-breath/sensor/x/state"
     );
 }
+
+#[test]
+fn r6_a_long_base_is_not_repeated_and_a_long_name_is_not_told() {
+    let long = "x".repeat(30_000);
+    let many = vec![r#"{"t":"~"}"#; 3_000].join(",");
+    let raw = format!(r#"{{"~":"{long}","stat_t":"~/s","avty":[{many}]}}"#);
+    let Ok(Value::Object(raw)) = serde_json::from_str(&raw) else {
+        panic!("JSON");
+    };
+    let expanded = Value::Object(expand(&raw)).to_string();
+    assert!(expanded.len() < 100_000, "{} bytes", expanded.len());
+    // A topic as long as it may be is one.
+    let base = "b".repeat(LONGEST_TOPIC - 2);
+    assert_eq!(with_base("~/s", &base), "");
+    assert_eq!(with_base("~s", &base).len(), LONGEST_TOPIC - 1);
+
+    let error = climate(&format!(r#"{{"{long}_template":"x"}}"#)).unwrap_err();
+    assert!(error.len() < 200, "{} bytes", error.len());
+    assert!(!climate("{\"\\n_template\":1}").unwrap_err().contains('\n'));
+}

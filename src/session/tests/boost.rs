@@ -237,6 +237,19 @@ fn boost_that_is_too_small_stays_at_its_limit_and_writes_no_more() {
 }
 
 #[test]
+fn boost_that_is_too_small_is_no_complaint_while_the_chamber_still_rises() {
+    let slow = Enclosure {
+        chamber_j_per_k: 40_000.0,
+        loss_w_per_k: 1.0,
+        ..enclosure()
+    };
+    let mut run = Run::new(config(0), slow);
+    run.heat(40.0, 45 * MINUTE);
+    assert!(run.cavity() < 38.0, "{}", run.cavity());
+    assert!(run.world.lines.is_empty(), "{:?}", run.world.lines);
+}
+
+#[test]
 fn boost_never_goes_above_max_target() {
     let mut run = Run::new(
         Config {

@@ -10,13 +10,17 @@ use super::super::{
 };
 use super::klipper::{DRAIN, Klipper};
 use super::peer::{Kind, Peer};
+use super::reference::{Moment, Reference};
 use super::weather::Weather;
+use super::world::assert_nothing_was_due;
 use crate::dialect::Setting;
 use crate::dialect::mqtt::{Delivery, Message, Terms};
 use crate::driver::mqtt::Publication;
 
 /// How often the device's own time is looked at.
 const STEP: Millis = 20;
+/// Nothing that matters to the reference comes and goes faster.
+const JUDGED_EVERY: Millis = 100;
 /// One way between anybody and the broker.
 const LATENCY: Millis = 3;
 /// How long a device waits before it connects again.
@@ -84,10 +88,25 @@ pub(crate) struct BrokerWorld {
     heat_unanswered: bool,
     /// What the device said last that we heard: that it is on.
     told_on: bool,
+    /// Everything that the device says arrives twice.
+    pub(crate) echo: bool,
+    /// The device was told by the test to have a fault.
+    pub(crate) faulty: bool,
+    /// Another section says that the device is its.
+    pub(crate) taken: bool,
+    /// Another process has it, and whether that one answers.
+    pub(crate) held: Option<(u32, bool)>,
+    pub(crate) reference: Reference,
+    judged_at: Millis,
 }
 
 impl BrokerWorld {
     pub(crate) fn new(config: Config, kind: &Kind) -> Self {
+        Self::absent(config, kind, false)
+    }
+
+    /// A world in which the broker may not be there at the start.
+    pub(crate) fn absent(config: Config, kind: &Kind, down: bool) -> Self {
         let mut world = Self {
             session: Session::new(config.clone(), 1),
             now: 5_000,
@@ -100,7 +119,7 @@ impl BrokerWorld {
             ours: Vec::new(),
             retained: BTreeMap::new(),
             frozen: false,
-            down: false,
+            down,
             device_online: false,
             device_frozen: false,
             device_connects_at: 5_000,
@@ -117,6 +136,12 @@ impl BrokerWorld {
             readings: Vec::new(),
             heat_unanswered: false,
             told_on: false,
+            echo: false,
+            faulty: false,
+            taken: false,
+            held: None,
+            reference: Reference::default(),
+            judged_at: 0,
         };
         world.tell(Input::Tick);
         world
@@ -169,29 +194,84 @@ impl BrokerWorld {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.klipper.target = 0.0;
-        self.klipper.armed = false;
-        self.klipper.said = None;
-        self.tell(Input::Orphaned);
-        for one in self.ours.iter_mut().filter(|one| one.gone) {
-            one.conn = Conn(u32::MAX); // a new session counts from 1 again
-        }
-        let config = self.config.clone();
-        if std::mem::take(&mut self.ended) {
-            self.session = Session::new(config, 1);
-            self.tell(Input::Tick);
-        } else {
-            self.tell(Input::Adopted(&config));
-        }
-        self.klipper.obeyed = self.snapshot().forced_offs;
-        self.klipper.renewed_at = self.now;
-        self.klipper.armed = true;
+        self.orphan();
+        self.adopt();
     }
 
     /// No printer wants the device any more.
     pub(crate) fn orphan(&mut self) {
-        self.klipper.stalled = true;
+        self.klipper.gone = true;
         self.tell(Input::Orphaned);
+    }
+
+    /// A new printer wants it, in the same process.
+    pub(crate) fn adopt(&mut self) {
+        self.klipper.armed = false;
+        let config = self.config.clone();
+        if self.ended {
+            self.begin();
+        } else {
+            self.tell(Input::Adopted(&config));
+        }
+        let forced_offs = self.snapshot().forced_offs;
+        self.klipper.starts(self.now, forced_offs);
+    }
+
+    /// Klipper's process is killed, and its guard goes on; what it had sent may still arrive. After
+    /// so long Klipper is started anew, and the guard leaves the device to it.
+    pub(crate) fn kill_guarded(&mut self, time: Millis) {
+        self.die();
+        self.run(time);
+        if !self.ended {
+            self.session.end(self.now);
+            self.obey_all();
+        }
+        self.reborn();
+        self.tell(Input::Doubt);
+    }
+
+    /// Klipper's process is killed, and its guard goes on.
+    pub(crate) fn die(&mut self) {
+        let bequest = self.session.bequest();
+        self.lose_connections();
+        self.klipper.gone = true;
+        self.ended = !bequest.may_be_on;
+        self.session = Session::bequeathed(self.config.clone(), 1, &bequest, self.now);
+        self.reference.starts_anew(0);
+        self.tell(Input::Tick);
+    }
+
+    /// Klipper's process is killed, without a guard, and started anew at once.
+    pub(crate) fn kill(&mut self) {
+        self.reborn();
+    }
+
+    fn reborn(&mut self) {
+        self.lose_connections();
+        self.klipper.starts(self.now, 0);
+        self.begin();
+    }
+
+    fn lose_connections(&mut self) {
+        for one in self.ours.iter_mut().filter(|one| !one.gone) {
+            one.gone = true;
+            one.to_us.clear();
+            one.to_broker.push_back((self.now, ToBroker::Reset));
+        }
+        self.ours.retain(|one| one.open);
+        for one in self.ours.iter_mut().filter(|one| one.gone) {
+            one.conn = Conn(u32::MAX); // a new session counts from 1 again
+        }
+    }
+
+    fn begin(&mut self) {
+        for one in self.ours.iter_mut().filter(|one| one.gone) {
+            one.conn = Conn(u32::MAX); // a new session counts from 1 again
+        }
+        self.ended = false;
+        self.session = Session::new(self.config.clone(), 1);
+        self.reference.starts_anew(0);
+        self.tell(Input::Tick);
     }
 
     fn say_wish(&mut self) {
@@ -199,6 +279,7 @@ impl BrokerWorld {
             let before = self.sent.len();
             self.tell(Input::Wish(wish));
             self.check_off(wish.target, before);
+            self.judge();
         }
     }
 
@@ -322,7 +403,9 @@ impl BrokerWorld {
         let end = self.now + time;
         let mut turns = 0_u64;
         loop {
-            self.now = self.next_event().min(end);
+            let next = self.next_event().min(end);
+            assert_nothing_was_due(&self.session, self.now, next);
+            self.now = next;
             self.happen();
             if self.now >= end {
                 return;
@@ -372,7 +455,7 @@ impl BrokerWorld {
         let turn = self.session.deadline(now);
         assert!(turn <= now + 1_000, "R7: it would look stuck");
         let mut next = turn.min(self.next_step);
-        if !self.klipper.stalled {
+        if self.klipper.turns() {
             next = next.min(self.klipper.next_drain);
         }
         for one in &self.ours {
@@ -393,13 +476,41 @@ impl BrokerWorld {
         self.world_turn();
         self.hear();
         self.missed_broker();
-        if !self.klipper.stalled && self.now >= self.klipper.next_drain {
+        if self.klipper.turns() && self.now >= self.klipper.next_drain {
             self.klipper.next_drain = self.now + DRAIN;
             self.drain();
         }
         if self.now >= self.session.deadline(self.now - 1) {
             self.tell(Input::Tick);
         }
+        if self.now >= self.judged_at + JUDGED_EVERY {
+            self.judge();
+        }
+    }
+
+    /// Asks the reference.
+    fn judge(&mut self) {
+        self.judged_at = self.now;
+        let snapshot = self.snapshot();
+        let in_the_way = self.frozen
+            || self.down
+            || self.device_frozen
+            || !self.device_online
+            || self.taken
+            || self.ended;
+        let state = self.node.state();
+        let lease = self.config.lease;
+        let blocked = snapshot.fault.is_some_and(|fault| fault.blocks_heat());
+        self.reference.judge(&Moment {
+            now: self.now,
+            wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
+            reached: snapshot.link == Link::Connected && !in_the_way,
+            excused: snapshot.lost || blocked || self.faulty,
+            faulty: self.faulty,
+            on: state.heat,
+            target: state.target_c,
+            forced_offs: snapshot.forced_offs,
+        });
     }
 
     /// The driver notices a broker that answers no ping within twice the keep alive.
@@ -476,6 +587,9 @@ impl BrokerWorld {
             .is_some_and(|(at, _)| self.now >= *at)
         {
             if let Some((_, publication)) = self.from_device.pop_front() {
+                if self.echo {
+                    self.route(&publication.topic, &publication.payload, publication.retain);
+                }
                 self.route(&publication.topic, &publication.payload, publication.retain);
             }
         }
@@ -591,7 +705,8 @@ impl BrokerWorld {
                 let reading = reading_in(&topic, &text).map(|c| (now, c));
                 self.readings.extend(reading);
                 match &*text {
-                    "heat" | "heating" => self.told_on = true,
+                    "heat" if topic.contains("/mode/") => self.told_on = true,
+                    "heating" if topic.contains("/action/") => self.told_on = true,
                     "off" if topic.contains("/mode/") => self.told_on = false,
                     text if text.starts_with('{') => {
                         self.told_on = word_of(text, "work_on") == Some(r#""ON""#);
@@ -613,15 +728,19 @@ impl BrokerWorld {
 
     // The session's side
 
-    fn tell(&mut self, input: Input<'_>) {
+    pub(crate) fn tell(&mut self, input: Input<'_>) {
         if self.ended {
             return;
         }
         self.session.handle(self.now, input);
+        self.obey_all();
+        self.check();
+    }
+
+    fn obey_all(&mut self) {
         while let Some(command) = self.session.poll() {
             self.obey(command);
         }
-        self.check();
     }
 
     fn obey(&mut self, command: Command) {
@@ -665,9 +784,17 @@ impl BrokerWorld {
                 assert!(!self.told_on || !ours, "R8: goodbye while it heats for us");
                 self.let_go(conn, ToBroker::Goodbye);
             }
-            Command::Claim(_) => self
-                .session
-                .handle(self.now, Input::Claimed(Claim::Ours { doubt: false })),
+            Command::Claim(identity) => {
+                let claim = if let Some((pid, answers)) = self.held {
+                    Claim::Held { pid, answers }
+                } else if self.taken {
+                    Claim::Taken("panda_breath two")
+                } else {
+                    Claim::Ours { doubt: false }
+                };
+                self.session
+                    .handle(self.now, Input::Claimed(identity, claim));
+            }
             Command::Tell(event) => self.lines.push(event.text),
             Command::End => self.ended = true,
             Command::Send(..) => panic!("there is no device to send to"),

@@ -126,6 +126,26 @@ fn cutoff_by_silence_of_ten_seconds_not_of_nine() {
 }
 
 #[test]
+fn cutoff_does_not_wait_for_a_klipper_that_hangs_however_long_its_lease() {
+    let mut world = World::new(Config {
+        lease: 60_000,
+        ..config()
+    });
+    world.cutoff_is_well = true;
+    world.run(4_000);
+    world.set_target(45.0);
+    world.run(3_000);
+    world.sent.clear();
+    world.klipper.stalled = true;
+    world.run(8_000);
+    assert!(world.sent.is_empty());
+    world.run(4_000);
+    assert_eq!(world.texts(), [OFF]);
+    let forced = world.snapshot().forced_off.unwrap();
+    assert_eq!(forced.reason, Reason::Cutoff);
+}
+
+#[test]
 fn cutoff_no_false_alarm_with_a_sensor_of_every_three_to_five_seconds() {
     for every in [300, 1_000, 3_000, 5_000] {
         let mut world = heating();

@@ -1,6 +1,7 @@
 //! Klipper, as far as the shim shows it, and what it may expect.
 
 use super::super::{Millis, Snapshot, Wish};
+use super::coverage::Want;
 
 /// How often the shim looks.
 pub(crate) const DRAIN: Millis = 1_000;
@@ -9,6 +10,8 @@ pub(crate) struct Klipper {
     pub(crate) target: f64,
     pub(crate) armed: bool,
     pub(crate) stalled: bool,
+    /// There is no printer: the device is orphaned.
+    pub(crate) gone: bool,
     pub(crate) obeyed: u32,
     pub(crate) renewed_at: Millis,
     pub(crate) next_drain: Millis,
@@ -21,6 +24,7 @@ impl Klipper {
             target: 0.0,
             armed: true,
             stalled: false,
+            gone: false,
             obeyed: 0,
             renewed_at: now,
             next_drain: now,
@@ -28,14 +32,31 @@ impl Klipper {
         }
     }
 
+    /// A new printer: off, until somebody sets a target.
+    pub(crate) fn starts(&mut self, now: Millis, forced_offs: u32) {
+        *self = Self {
+            obeyed: forced_offs,
+            stalled: self.stalled,
+            ..Self::new(now)
+        };
+    }
+
     /// Its wish, if it is another than the last.
     pub(crate) fn new_wish(&mut self) -> Option<Wish> {
+        if self.gone {
+            return None;
+        }
         let wish = Wish {
             target: if self.armed { self.target } else { 0.0 },
             armed: self.armed,
             ack: self.obeyed,
         };
         (self.said.replace(wish) != Some(wish)).then_some(wish)
+    }
+
+    /// Whether its reactor turns.
+    pub(crate) fn turns(&self) -> bool {
+        !self.stalled && !self.gone
     }
 
     /// Follows a forced off; returns whether there was one.
@@ -48,8 +69,30 @@ impl Klipper {
         new
     }
 
+    /// What a heater must make of it: the target, if all of rule R3 holds.
+    pub(crate) fn wants(&self, now: Millis, lease: Millis, forced_offs: u32) -> Option<f64> {
+        let is_good =
+            !self.gone && self.armed && self.obeyed == forced_offs && now < self.renewed_at + lease;
+        // What it has not said nobody can know.
+        let said = self.said.is_some_and(|said| said.armed);
+        (is_good && said && self.target > 0.0).then_some(self.target)
+    }
+
+    pub(crate) fn want(&self) -> Want {
+        if self.gone {
+            Want::Gone
+        } else if !self.armed {
+            Want::Shut
+        } else if self.target > 0.0 {
+            Want::Heat
+        } else {
+            Want::Off
+        }
+    }
+
     /// Rule R3, said a second time. Returns the target that heat must have.
     pub(crate) fn check_heat(&self, now: Millis, lease: Millis, forced_offs: u32) -> f64 {
+        assert!(!self.gone, "R3: heat without a printer");
         assert!(self.armed, "R3: heat in shutdown");
         assert!(self.target > 0.0, "R3: heat without a target");
         assert!(now < self.renewed_at + lease, "R3: heat without a lease");

@@ -11,6 +11,7 @@ use super::super::{
     Wish,
 };
 use super::klipper::{DRAIN, Klipper};
+use super::reference::{Moment, Reference};
 use super::weather::Weather;
 use crate::sim::{Device, Setup};
 
@@ -49,6 +50,18 @@ pub(crate) struct World {
     pub(crate) unreachable: bool,
     /// Nothing is sent by the device.
     pub(crate) mute: bool,
+    /// Everything the device says arrives twice.
+    pub(crate) echo: bool,
+    /// Which of two units is at the address, and which of them the session has met first.
+    unit: usize,
+    home: usize,
+    /// The device was told by the test to have a fault.
+    pub(crate) faulty: bool,
+    /// Another section says that the device is its.
+    pub(crate) taken: bool,
+    /// Another process has it, and whether that one answers.
+    pub(crate) held: Option<(u32, bool)>,
+    pub(crate) reference: Reference,
     /// One way, milliseconds.
     pub(crate) latency: Millis,
     /// What is sent to the device takes so much longer than what comes from it.
@@ -82,8 +95,22 @@ impl World {
         Self::with(config, &Setup::default())
     }
 
+    /// A world in which the device may not be there at the start.
+    pub(crate) fn absent(config: Config, unreachable: bool) -> Self {
+        let mut world = Self::untold(config, &Setup::default());
+        world.unreachable = unreachable;
+        world.tell(Input::Tick);
+        world
+    }
+
     pub(crate) fn with(config: Config, setup: &Setup) -> Self {
-        let mut world = Self {
+        let mut world = Self::untold(config, setup);
+        world.tell(Input::Tick);
+        world
+    }
+
+    fn untold(config: Config, setup: &Setup) -> Self {
+        Self {
             session: Session::new(config.clone(), 1),
             now: 5_000,
             device: Device::new(setup),
@@ -94,6 +121,13 @@ impl World {
             next_reading: 5_000,
             unreachable: false,
             mute: false,
+            echo: false,
+            unit: 0,
+            home: 0,
+            faulty: false,
+            taken: false,
+            held: None,
+            reference: Reference::default(),
             latency: 5,
             lag: 0,
             weather: Weather::default(),
@@ -109,9 +143,7 @@ impl World {
             heard: Surroundings::default(),
             boosted: (0, 0, 0.0),
             readings: Vec::new(),
-        };
-        world.tell(Input::Tick);
-        world
+        }
     }
 
     /// A world in which the device is connected, off, and known to be.
@@ -163,27 +195,92 @@ impl World {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.klipper.target = 0.0;
-        self.klipper.armed = false;
-        self.klipper.said = None;
-        (self.around, self.heard, self.hot) = Default::default();
+        self.orphan();
+        self.adopt();
+    }
+
+    /// No printer wants the device any more.
+    pub(crate) fn orphan(&mut self) {
+        self.klipper.gone = true;
         self.tell(Input::Orphaned);
+    }
+
+    /// A new printer wants it, in the same process.
+    pub(crate) fn adopt(&mut self) {
+        self.klipper.armed = false;
+        (self.around, self.heard, self.hot) = Default::default();
         let config = self.config.clone();
-        if std::mem::take(&mut self.ended) {
-            self.session = Session::new(config, 1); // what the driver does when nothing is left
-            self.tell(Input::Tick);
+        if self.ended {
+            self.begin(); // what the driver does when nothing is left
         } else {
             self.tell(Input::Adopted(&config));
         }
-        self.klipper.obeyed = self.snapshot().forced_offs;
-        self.klipper.renewed_at = self.now;
-        self.klipper.armed = true;
+        let forced_offs = self.snapshot().forced_offs;
+        self.klipper.starts(self.now, forced_offs);
+    }
+
+    /// Klipper's process is killed, and its guard goes on; what it had sent may still arrive. After
+    /// so long Klipper is started anew, and the guard leaves the device to it.
+    pub(crate) fn kill_guarded(&mut self, time: Millis) {
+        self.die();
+        self.run(time);
+        if !self.ended {
+            self.session.end(self.now);
+            self.obey_all();
+        }
+        self.reborn();
+        self.tell(Input::Doubt);
+    }
+
+    /// Klipper's process is killed, and its guard goes on.
+    pub(crate) fn die(&mut self) {
+        let bequest = self.session.bequest();
+        self.lose_connections();
+        self.klipper.gone = true;
+        self.ended = !bequest.may_be_on;
+        self.session = Session::bequeathed(self.config.clone(), 1, &bequest, self.now);
+        self.reference.starts_anew(0);
+        self.tell(Input::Tick);
+    }
+
+    /// Klipper's process is killed, without a guard, and started anew at once. What it had sent may
+    /// still arrive.
+    pub(crate) fn kill(&mut self) {
+        self.lose_connections();
+        self.reborn();
+    }
+
+    fn reborn(&mut self) {
+        self.lose_connections();
+        self.klipper.starts(self.now, 0);
+        self.begin();
+    }
+
+    fn lose_connections(&mut self) {
+        for wire in &mut self.wires {
+            wire.aborted = true;
+            wire.to_session.clear();
+            wire.conn = Conn(u32::MAX);
+        }
+        self.wires.retain(|wire| !wire.to_device.is_empty());
+    }
+
+    fn begin(&mut self) {
+        for wire in self.wires.iter_mut().filter(|wire| wire.aborted) {
+            wire.conn = Conn(u32::MAX); // a new session counts from 1 again
+        }
+        self.ended = false;
+        self.home = self.unit;
+        self.session = Session::new(self.config.clone(), 1);
+        self.reference.starts_anew(0);
+        self.tell(Input::Tick);
     }
 
     fn say_wish(&mut self) {
         if let Some(wish) = self.klipper.new_wish() {
             self.tell(Input::Wish(wish));
             self.check_off(&wish);
+            self.judge();
         }
     }
 
@@ -273,6 +370,25 @@ impl World {
         self.device.boot();
     }
 
+    /// One of two units is at the address from now on.
+    pub(crate) fn swap(&mut self, unit: usize) {
+        self.unit = unit;
+        if self.snapshot().identity.is_none() {
+            self.home = unit; // whoever is met first is the one
+        }
+        let identity = crate::sim::Identity::default();
+        self.device.set_identity(identity.offset(unit));
+        self.reboot();
+    }
+
+    pub(crate) fn is_swapped(&self) -> bool {
+        self.unit != self.home
+    }
+
+    pub(crate) fn swap_back(&mut self) {
+        self.swap(self.home);
+    }
+
     /// Says something to every open connection, out of the device's mouth.
     pub(crate) fn broadcast(&mut self, text: &str) {
         let sent = self.now + self.latency;
@@ -302,6 +418,7 @@ impl World {
         let mut turns = 0_u64;
         loop {
             let next = self.next_event().min(end);
+            assert_nothing_was_due(&self.session, self.now, next);
             let step = next.saturating_sub(self.now);
             self.device.step(Duration::from_millis(step));
             self.now = next;
@@ -334,7 +451,7 @@ impl World {
         let turn = self.session.deadline(now);
         assert!(turn <= now + 1_000, "R7: it would look stuck");
         let mut next = turn.min(self.next_push).min(self.next_reading);
-        if !self.klipper.stalled {
+        if self.klipper.turns() {
             next = next.min(self.klipper.next_drain);
         }
         for wire in self.wires.iter().filter(|wire| !wire.hung) {
@@ -351,13 +468,38 @@ impl World {
     fn happen(&mut self) {
         self.device_turn();
         self.deliver();
-        if !self.klipper.stalled && self.now >= self.klipper.next_drain {
+        if self.klipper.turns() && self.now >= self.klipper.next_drain {
             self.klipper.next_drain = self.now + DRAIN;
             self.drain();
         }
         if self.now >= self.session.deadline(self.now - 1) {
             self.tell(Input::Tick);
         }
+        self.judge();
+    }
+
+    /// Asks the reference.
+    fn judge(&mut self) {
+        let snapshot = self.snapshot();
+        let in_the_way = self.mute
+            || self.is_swapped()
+            || self.taken
+            || self.ended
+            || self.latency > 400
+            || self.wires.iter().any(|wire| wire.hung);
+        let state = self.device.state();
+        let lease = self.config.lease;
+        let blocked = snapshot.fault.is_some_and(|fault| fault.blocks_heat());
+        self.reference.judge(&Moment {
+            now: self.now,
+            wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
+            reached: snapshot.link == Link::Connected && !in_the_way,
+            excused: snapshot.lost || blocked || self.faulty,
+            faulty: self.faulty,
+            on: state.work_on,
+            target: f64::from(state.set_temp),
+            forced_offs: snapshot.forced_offs,
+        });
     }
 
     fn device_turn(&mut self) {
@@ -369,6 +511,9 @@ impl World {
             self.next_push = self.now + PUSH;
             if let Some(text) = self.device.take_push() {
                 if !self.mute {
+                    self.broadcast(&text);
+                }
+                if self.echo {
                     self.broadcast(&text);
                 }
             }
@@ -429,15 +574,19 @@ impl World {
 
     // The session's side
 
-    fn tell(&mut self, input: Input<'_>) {
+    pub(crate) fn tell(&mut self, input: Input<'_>) {
         if self.ended {
             return;
         }
         self.session.handle(self.now, input);
+        self.obey_all();
+        self.check();
+    }
+
+    fn obey_all(&mut self) {
         while let Some(command) = self.session.poll() {
             self.obey(command);
         }
-        self.check();
     }
 
     fn obey(&mut self, command: Command) {
@@ -473,9 +622,17 @@ impl World {
                 self.wires
                     .retain(|wire| !wire.aborted || !wire.to_device.is_empty());
             }
-            Command::Claim(_) => self
-                .session
-                .handle(self.now, Input::Claimed(Claim::Ours { doubt: false })),
+            Command::Claim(identity) => {
+                let claim = if let Some((pid, answers)) = self.held {
+                    Claim::Held { pid, answers }
+                } else if self.taken {
+                    Claim::Taken("panda_breath two")
+                } else {
+                    Claim::Ours { doubt: false }
+                };
+                self.session
+                    .handle(self.now, Input::Claimed(identity, claim));
+            }
             Command::Publish(..) | Command::Leave(_) => panic!("there is no broker here"),
             Command::Tell(event) => self.lines.push(event.text),
             Command::End => self.ended = true,
@@ -601,6 +758,19 @@ impl World {
                 .any(|&(at, c)| at == reading.at && c.total_cmp(&reading.celsius).is_eq());
             assert!(real, "R5: a reading nobody sent: {reading:?}");
         }
+    }
+}
+
+/// A deadline is no later than what is due: just before the next thing happens there is nothing to do.
+pub(crate) fn assert_nothing_was_due(session: &Session, now: Millis, next: Millis) {
+    // A sample: each look is a copy of the session. The boost is in no hurry: it is looked at in
+    // whichever turn comes.
+    let boosts = session.config.chamber.is_some();
+    if next > now + 1 && next % 7 == 0 && !boosts {
+        let mut copy = session.clone();
+        copy.handle(next - 1, Input::Tick);
+        let done = copy.poll();
+        assert_eq!(done, None, "due before its deadline, at {next} or earlier");
     }
 }
 
