@@ -9,6 +9,7 @@ mod coverage;
 mod cutoff;
 mod edges;
 mod found;
+mod guard;
 mod hands;
 mod histories;
 mod klipper;
