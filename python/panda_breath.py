@@ -16,7 +16,7 @@ import stat
 import sys
 
 INTERFACE = 3  # the wheel's must be the same
-GUARD_LOG = "panda_breath_guard.log"  # beside klippy.log
+GUARD_LOG = "panda_breath_guard.log"
 REPORT_TIME = 1.0  # s between two looks at what the driver has brought
 DEFAULTS = {"min_temp": "0", "max_temp": "80", "control": "watermark"}
 MAX_DELTA = "1"  # C; the device knows whole degrees
@@ -89,6 +89,12 @@ def load_native(config):
         "%d. %s, then restart the Klipper service (RESTART is not enough)."
         % (config.get_name(), INTERFACE, native.__version__, native.INTERFACE, remedy)
     )
+
+
+def guard_log(config):
+    """Where the guard says what it did: beside klippy.log."""
+    log = config.get_printer().get_start_args().get("log_file")
+    return os.path.join(os.path.dirname(os.path.abspath(log)), GUARD_LOG) if log else None
 
 
 class Reader:
@@ -198,7 +204,7 @@ class Options(Reader):
         self.native.update(where)
         guard_retry = self._seconds("guard_retry", 1800.0, minval=10.0)
         if config.getboolean("guard", True):
-            self.native["guard"] = {"log": self._guard_log(), "retry": guard_retry}
+            self.native["guard"] = {"log": guard_log(config), "retry": guard_retry}
         else:
             self.warnings.append(
                 "without a guard (guard: False) the device stays on when Klipper is killed, "
@@ -226,12 +232,6 @@ class Options(Reader):
             self._fail(option, name, "name a sensor, such as 'temperature_sensor cavity', or "
                        "remove the option")  # fmt: skip
         return " ".join(name.split())
-
-    def _guard_log(self):
-        log = self.config.get_printer().get_start_args().get("log_file")
-        if not log:
-            return None
-        return os.path.join(os.path.dirname(os.path.abspath(log)), GUARD_LOG)
 
     def max_error(self):
         """What verify_heater has to put up with before on_lost acts."""
@@ -953,7 +953,8 @@ class PandaBreath:
         own = None if state is None or self._is_device_stale() else state.temperature
         temperature = None if stale else own
         if self.chamber is not None and not stale:
-            _, _, temperature = self.chamber.reading()
+            reading = self.chamber.reading()  # by now, the next one may be absurd
+            temperature = None if reading is None else reading[-1]
         status = {
             "temperature": temperature,
             "device_temperature": own,

@@ -35,6 +35,13 @@ class Mqtt(TypedDict):
     key_file: str | None
 
 
+class Guard(TypedDict):
+    """What the guard is to know."""
+
+    log: str | None
+    retry: float
+
+
 Sample = tuple[float, float]
 
 
@@ -193,15 +200,18 @@ class Device:
         chamber: tuple[str, int] | None = None,
         cutoff: tuple[str, float] | None = None,
         mqtt: Mqtt | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.options: dict[str, Any] = {
             key: value for key, value in locals().items() if key != "self"
         }
-        for option in ("chamber", "cutoff", "mqtt"):
+        for option in ("chamber", "cutoff", "mqtt", "guard"):
             if self.options[option] is None:
                 del self.options[option]
         if mqtt is not None and set(mqtt) != set(Mqtt.__annotations__):
             raise ValueError(f"mqtt: {sorted(mqtt)}")
+        if guard is not None and set(guard) != set(Guard.__annotations__):
+            raise ValueError(f"guard: {sorted(guard)}")
         prefix = mqtt["prefix"] if mqtt else None
         self.session = self.driver.session(f"{host}:{port}" + (f"/{prefix}" if prefix else ""))
         self.closed = 0

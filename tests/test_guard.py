@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from killing import PHASES, guard_of, guards, heat, is_alive, kill_at
-from printers import GcodeError, Printer
+from printers import Printer
 from simulator import COMMAND, Simulator, wait_for
 from test_shim_live import (
     OFF,
@@ -36,6 +36,7 @@ from test_shim_live import (
 
 __all__ = ["build", "simulate", "start"]  # fixtures
 
+
 def guard_log(printer: Printer) -> str:
     path = printer.workdir / "panda_breath_guard.log"
     return path.read_text() if path.exists() else ""
@@ -46,6 +47,13 @@ def kill(printer: Printer, sig: int = signal.SIGKILL) -> float:
     printer.signal(sig)
     printer.wait_exit()
     return time.monotonic()
+
+
+def heated_for_a_while(start: Start, simulator: Simulator) -> Printer:
+    """One whose heat is known to have arrived: then one look is enough to know that it is off."""
+    printer = heated(start, simulator)
+    printer.gcode("G4 P2000")
+    return printer
 
 
 def heat_frames(simulator: Simulator, since: int) -> list[Any]:
@@ -60,7 +68,7 @@ def test_r8_when_klippy_is_ended_by_a_signal_the_heater_goes_off(
     start: Start, simulate: Simulate, sig: str
 ) -> None:
     simulator = simulate()
-    printer = heated(start, simulator)
+    printer = heated_for_a_while(start, simulator)
     guard = guard_of(printer)
     mark = simulator.mark()
     kill(printer, getattr(signal, sig))
@@ -111,7 +119,7 @@ def test_r8_a_device_that_cannot_be_reached_is_turned_off_when_it_can(
     start: Start, simulate: Simulate
 ) -> None:
     simulator = simulate()
-    printer = heated(start, simulator)
+    printer = heated_for_a_while(start, simulator)
     guard_of(printer)
     mark = simulator.mark()
     simulator.inject("refuse 3")
@@ -122,9 +130,7 @@ def test_r8_a_device_that_cannot_be_reached_is_turned_off_when_it_can(
     assert "connection refused" in guard_log(printer)
 
 
-def test_r8_one_guard_for_all_devices_and_across_restarts(
-    start: Start, simulate: Simulate
-) -> None:
+def test_r8_one_guard_for_all_devices_and_across_restarts(start: Start, simulate: Simulate) -> None:
     simulator = simulate(count=2)
     printer = start(simulator.section(0) + simulator.section(1, "panda_breath second"))
     wait_live(printer)
@@ -262,7 +268,7 @@ def test_r8_a_stop_waits_5_s_for_a_device_that_cannot_be_reached_and_says_what_m
     os.kill(guard, signal.SIGTERM)
     kill(printer, signal.SIGTERM)
     wait_for(lambda: not is_alive(guard), "the guard's end")
-    assert 4.0 < time.monotonic() - began
+    assert time.monotonic() - began > 4.0
     assert "no time is left; the device at" in guard_log(printer)
 
 
@@ -307,7 +313,7 @@ def test_r8_the_service_turns_off_when_klippy_and_its_guard_are_killed_together(
     start: Start, simulate: Simulate, service: subprocess.Popen[bytes]
 ) -> None:
     simulator = simulate()
-    printer = heated(start, simulator)
+    printer = heated_for_a_while(start, simulator)
     guard = guard_of(printer)
     wait_for(lambda: introduced(service), "the guard at the service")
     mark = simulator.mark()
@@ -339,7 +345,7 @@ def test_r8_what_the_guard_has_done_the_service_does_not_do_again(
     start: Start, simulate: Simulate, service: subprocess.Popen[bytes]
 ) -> None:
     simulator = simulate()
-    printer = heated(start, simulator)
+    printer = heated_for_a_while(start, simulator)
     guard = guard_of(printer)
     wait_for(lambda: introduced(service), "the guard at the service")
     mark = simulator.mark()
@@ -359,54 +365,3 @@ def test_the_service_ends_at_once_when_nothing_is_on_and_is_only_one(
     assert b"a guard service of this user is already running" in second.stderr
     service.terminate()
     assert service.wait(5) == 0
-
-
-# One writer
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.5])
-def test_after_a_kill_and_a_start_heat_stays_on(
-    start: Start, simulate: Simulate, delay: float
-) -> None:
-    simulator = simulate()
-    printer = heated(start, simulator)
-    guard_of(printer)
-    kill(printer)
-    time.sleep(delay)  # how long whoever restarts klippy takes
-    printer.start()
-    wait_live(printer)
-    printer.wait_for(lambda: status(printer)["link"] == "connected")
-    mark = simulator.mark()
-    set_target(printer, 50)
-    simulator.wait_for("state", mark, work_on=1, set_temp=50)
-    # As long as the first guard would have taken to look twice.
-    mark = simulator.mark()
-    printer.gcode("G4 P13000")
-    assert OFF not in simulator.frames(mark)
-    assert simulator.find("state", mark, work_on=0) is None
-    assert status(printer)["target"] == 50.0
-
-
-def test_of_two_klippies_only_the_first_has_the_device(start: Start, simulate: Simulate) -> None:
-    simulator = simulate()
-    first = heated(start, simulator)
-    second = start(simulator.section())
-    second.wait_for(lambda: status(second)["link"] == "error")
-    assert f"is controlled by another process ({first.pid})" in status(second)["last_error"]
-    mark = simulator.mark()
-    with pytest.raises(GcodeError, match="controlled by another process"):
-        set_target(second, 50)
-    second.gcode("TURN_OFF_HEATERS")
-    second.emergency_stop()
-    set_target(first, 46)
-    simulator.wait_for("state", mark, work_on=1, set_temp=46)
-    assert OFF not in simulator.frames(mark)
-    # When the first has gone, it is the second's.
-    kill(second)
-    second.start()
-    second.wait_for(lambda: status(second)["link"] == "error")
-    kill(first)
-    second.wait_for(lambda: status(second)["link"] == "connected")
-    mark = simulator.mark()
-    set_target(second, 50)
-    simulator.wait_for("state", mark, work_on=1, set_temp=50)

@@ -88,6 +88,7 @@ def test_the_defaults_of_the_options_reach_the_driver(make: Make, driver: Driver
         "lease": 10.0,
         "on_external_off": "accept",
         "on_external_on": "off",
+        "guard": {"log": None, "retry": 1800.0},
     }
 
 
@@ -105,7 +106,9 @@ def test_the_options_reach_the_driver(make: Make, driver: Driver) -> None:
         lease: 5
         on_external_off: reassert
         on_external_on: allow
-        """.replace("        ", "")
+        guard_retry: 60
+        """.replace("        ", ""),
+        log_file="/var/log/klipper/klippy.log",
     )
     assert host.state == "ready", host.message
     assert driver.opened[0].options == {
@@ -119,7 +122,14 @@ def test_the_options_reach_the_driver(make: Make, driver: Driver) -> None:
         "lease": 5.0,
         "on_external_off": "reassert",
         "on_external_on": "allow",
+        "guard": {"log": "/var/log/klipper/panda_breath_guard.log", "retry": 60.0},
     }
+
+
+def test_r8_without_a_guard_klipper_warns_at_each_start(make: Make, driver: Driver) -> None:
+    host = make(SECTION + "guard: False\n")
+    assert "guard" not in driver.opened[0].options
+    assert any("without a guard (guard: False)" in text for text in warnings(host))
 
 
 def test_a_named_section_makes_a_heater_of_that_name(make: Make) -> None:

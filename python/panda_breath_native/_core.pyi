@@ -6,7 +6,7 @@ are seconds, temperatures C. ``None`` means that it is not known.
 
 from typing import TypedDict, final, type_check_only
 
-__all__ = ["INTERFACE", "Device", "State", "__version__", "main"]
+__all__ = ["INTERFACE", "Device", "State", "__version__", "_guard", "main"]
 
 INTERFACE: int
 """Changes when the Klipper module and the wheel would no longer understand each other."""
@@ -179,6 +179,9 @@ class State:
         """The device has confirmed that it is off."""
     @property
     def last_error(self) -> str | None: ...
+
+def _guard(arguments: list[str]) -> int:
+    """The whole life of a guard's process, which ``Device`` starts; returns its exit status."""
 
 def main() -> int:
     """The ``panda-breath`` command: reads ``sys.argv``, returns the exit status."""
