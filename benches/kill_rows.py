@@ -32,12 +32,10 @@ def kill(bench: Bench) -> Iterator[Row]:
                 printer = bench.printer(OURS, simulator.section() + "[pause_resume]\n")
                 try:
                     printer.start()
-                    printer.wait_for(lambda: _is_live(printer))
+                    _wait_live(printer)
                     guard_of(printer)
                     heat(printer, simulator)
-                    times[name].append(
-                        kill_at(printer, simulator, phase, name, bench.random)
-                    )
+                    times[name].append(kill_at(printer, simulator, phase, name, bench.random))
                 finally:
                     stop(printer)
     for name in SIGNALS:
@@ -47,9 +45,11 @@ def kill(bench: Bench) -> Iterator[Row]:
     yield Row("killed to heater off, p95 of all", "s", value=percentile(every, 0.95))
 
 
-def _is_live(printer: Printer) -> bool:
-    found: bool = printer.query({"panda_breath": None})["panda_breath"]["temperature"] is not None
-    return found
+def _wait_live(printer: Printer) -> None:
+    def is_live() -> bool:
+        return printer.query({"panda_breath": None})["panda_breath"]["temperature"] is not None
+
+    printer.wait_for(is_live)
 
 
 def service_stop(bench: Bench) -> Iterator[Row]:
@@ -60,23 +60,30 @@ def service_stop(bench: Bench) -> Iterator[Row]:
     taken: dict[str, list[float]] = {PLAIN: [], OURS: []}
     for _ in range(bench.pick(7, 2)):
         for kind in taken:
-            with Simulated(bench.folder) as device:
-                with bench.printer(kind, bench.config(kind, device.port)) as printer:
-                    wait_connected(kind, printer, device)
-                    processes = [printer.pid]
-                    if kind == OURS:
-                        processes.append(guard_of(printer))
-                        printer.gcode("SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=45")
-                        if device.wait(lambda event: event.get("heater") is True, 10.0) is None:
-                            raise SimulatorError("it does not heat")
-                        device.freeze()
-                    began = time.monotonic()
-                    for pid in processes:
-                        os.kill(pid, signal.SIGTERM)
-                    printer.wait_exit()
-                    wait_for(lambda: not any(map(is_alive, processes)), "the end of the service")
-                    taken[kind].append(time.monotonic() - began)
-                    device.thaw()
+            taken[kind].append(_stop(bench, kind))
     plain = percentile(taken[PLAIN], 0.5)
     more = [one - plain for one in taken[OURS]]
     yield Row("service stop, device black-holed, minus plain", "s", more, goal=6)
+
+
+def _stop(bench: Bench, kind: str) -> float:
+    with (
+        Simulated(bench.folder) as device,
+        bench.printer(kind, bench.config(kind, device.port)) as printer,
+    ):
+        wait_connected(kind, printer, device)
+        processes = [printer.pid]
+        if kind == OURS:
+            processes.append(guard_of(printer))
+            printer.gcode("SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=45")
+            if device.wait(lambda event: event.get("heater") is True, 10.0) is None:
+                raise SimulatorError("it does not heat")
+            device.freeze()
+        began = time.monotonic()
+        for pid in processes:
+            os.kill(pid, signal.SIGTERM)
+        printer.wait_exit()
+        wait_for(lambda: not any(map(is_alive, processes)), "the end of the service")
+        taken = time.monotonic() - began
+        device.thaw()
+        return taken

@@ -1,7 +1,7 @@
-"""A long life in a short time: `make soak`, or `benches/soak.py [--hours 24] [--reconnects 10000]`.
+"""A long life in a short time: `make soak`, or `benches/soak.py [--hours 24] [--reconnects N]`.
 
-A printer (klippy_stub, or the Klipper of KLIPPER_DIR) heats a simulated device whose chamber lives 60
-times as fast; once per second, a minute there, something goes wrong: the link is cut, hung or
+A printer (klippy_stub, or the Klipper of KLIPPER_DIR) heats a simulated device whose chamber lives
+60 times as fast; once per second, a minute there, something goes wrong: the link is cut, hung or
 refused, the device reboots or loses power, its buttons are pressed, it sends garbage, the guard is
 killed, Klipper is restarted or stands still. Then many devices are cut off until all of them
 together have been connected that often. Memory, threads and descriptors must not grow, and in the
@@ -52,6 +52,7 @@ INJECTED = (
     "fault clear",
     "flood 500 1",
 )
+WISHED = ("target", "target", "target", "off")
 
 
 class State:
@@ -110,14 +111,14 @@ def live(folder: Path, hours: float, dice: random.Random) -> list[str]:
             return compare(states)
 
 
-def disturb(
-    printer: Printer, device: Simulator, dice: random.Random, seconds: int
-) -> Counter[str]:
+def disturb(printer: Printer, device: Simulator, dice: random.Random, seconds: int) -> Counter[str]:
     """Something each second."""
     done: Counter[str] = Counter()
     for _ in range(seconds):
         due = time.monotonic() + 1.0
-        name = dice.choice([*INJECTED, "target", "target", "target", "off", "RESTART", "guard", "stop"])
+        name = dice.choice(
+            [*INJECTED, "target", "target", "target", "off", "RESTART", "guard", "stop"]
+        )
         done[name] += 1
         try:
             if name in INJECTED:
@@ -166,6 +167,8 @@ def settled(printer: Printer, device: Simulator) -> State:
         except (GcodeError, PrinterError):
             restore(printer)
     time.sleep(SETTLE)
+    if '"work_on":\t0' not in device.snapshot():
+        raise PrinterError("the device is not off")
     return State(printer)
 
 
