@@ -165,6 +165,10 @@ impl Devices {
     fn guard_entry(&self, entry: &Rc<Entry>) {
         let wanted = entry.config.borrow().guard;
         let keeper = self.keeper.as_ref().filter(|_| wanted).map(Rc::clone);
+        if wanted && keeper.is_none() {
+            let why = "there is no memory to share with it, or no program to start";
+            entry.order(TaskOrder::Guard(Guard::Gone(why.into())));
+        }
         entry.keeper.replace(keeper);
     }
 

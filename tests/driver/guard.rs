@@ -39,3 +39,20 @@ fn r8_where_no_guard_can_be_started_nothing_heats_and_the_reason_is_said() {
     assert_eq!(forced.forced_off.unwrap().reason, Reason::Unguarded);
     assert_eq!(rig.frames_since(mark), [""; 0]);
 }
+
+#[test]
+fn r8_where_a_guard_is_wanted_and_nobody_says_how_to_start_it_nothing_heats() {
+    let rig = Rig::new();
+    let config = Config {
+        guard: true,
+        ..rig.config()
+    };
+    let mut klipper = Klipper::ready(config);
+    klipper.wait_off_known();
+    let fault = klipper.wait_until("a fault", |snapshot| snapshot.fault.is_some());
+    assert!(fault.fault.unwrap().text().contains("does not run"));
+    let mark = rig.mark();
+    klipper.want(45.0);
+    klipper.wait_until("forced off", |snapshot| snapshot.forced_offs > 0);
+    assert_eq!(rig.frames_since(mark), [""; 0]);
+}
