@@ -5,12 +5,12 @@
 use std::cell::RefCell;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config as ProptestConfig, TestRunner};
+use proptest::test_runner::Config as ProptestConfig;
 
 use super::super::{Config, Link, Millis};
 use super::broker_world::BrokerWorld;
 use super::coverage::{Coverage, Want};
-use super::histories::{advance, cases, is_nobodys, progress, told};
+use super::histories::{advance, cases, is_nobodys, progress, runner, told};
 use super::peer::Kind;
 use super::reference::{SEEN, SILENT};
 use crate::dialect::Dialect;
@@ -434,7 +434,7 @@ fn no_history_behind_a_broker_breaks_a_rule() {
         ..ProptestConfig::with_cases(cases())
     };
     let alone = prop::bool::weighted(0.15);
-    TestRunner::new(config)
+    runner(config)
         .run(
             &(steps(), kind(), any::<bool>(), alone),
             |(steps, kind, auto, alone)| {

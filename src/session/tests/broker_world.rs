@@ -501,6 +501,9 @@ impl BrokerWorld {
         let state = self.node.state();
         let lease = self.config.lease;
         let blocked = snapshot.fault.is_some_and(|fault| fault.blocks_heat());
+        if self.klipper.stalled {
+            self.reference.unrest(self.now); // the lease ends whatever it wants then
+        }
         self.reference.judge(&Moment {
             now: self.now,
             wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),

@@ -61,6 +61,11 @@ impl Reference {
         self.disturbed_at = now;
     }
 
+    /// It goes on not being calm, whatever is judged meanwhile.
+    pub(crate) fn unrest(&mut self, now: Millis) {
+        self.disturbed_at = now;
+    }
+
     /// Another session, or another printer, counts its own.
     pub(crate) fn starts_anew(&mut self, forced_offs: u32) {
         self.forced_offs = forced_offs;

@@ -490,6 +490,9 @@ impl World {
         let state = self.device.state();
         let lease = self.config.lease;
         let blocked = snapshot.fault.is_some_and(|fault| fault.blocks_heat());
+        if self.klipper.stalled {
+            self.reference.unrest(self.now); // the lease ends whatever it wants then
+        }
         self.reference.judge(&Moment {
             now: self.now,
             wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
