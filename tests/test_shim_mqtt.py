@@ -272,7 +272,7 @@ def test_r8_killed_while_heating_the_will_turns_it_off(start: Start, place: Plac
     off_at: float = place.wait_off(mark)["t"]
     print(f"killed to off: {(off_at - killed_at) * 1000:.0f} ms")
     assert off_at - killed_at < 2.0
-    assert place.wishes(mark) == [0]
+    assert set(place.wishes(mark)) == {0}, "the will's, and perhaps the guard's"
     place.stays_off(place.device.mark(), 3.0)
 
 
