@@ -61,8 +61,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    line = "in_process: measures in the process of the tests, so not over the klippy of KLIPPER_DIR"
-    config.addinivalue_line("markers", line)
+    for line in (
+        "in_process: measures in the process of the tests, so not over the klippy of KLIPPER_DIR",
+        "alone: what runs beside it disturbs it, so not among the tests that make test runs at once",
+    ):
+        config.addinivalue_line("markers", line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

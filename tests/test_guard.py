@@ -77,7 +77,7 @@ def test_r8_when_klippy_is_ended_by_a_signal_the_heater_goes_off(
     assert simulator.frames(mark) == [OFF]
     assert "has ended; turning off the device" in guard_log(printer)
     assert "the device has confirmed off" in guard_log(printer)
-    assert simulator.open_sockets() == 0
+    wait_for(lambda: simulator.open_sockets() == 0, "no connection")
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -284,54 +284,82 @@ def test_r8_a_sigterm_for_the_guard_alone_is_not_obeyed(start: Start, simulate: 
     simulator.wait_for("state", mark, work_on=0)
 
 
-# The guard service
+# The guard service. A user has only one, which goes for all guards that there are: so it is alone.
+
+
+class Service:
+    """A running guard service."""
+
+    def __init__(self, log_path: Path) -> None:
+        self.log_path = log_path
+        with log_path.open("wb") as log:
+            self.process = subprocess.Popen([*SERVICE], stderr=log)
+        wait_for(lambda: "\n" in self.log(), "the service")
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def holds(self, board: tuple[int, int]) -> bool:
+        """Whether it has this board, which is for as long as it knows of the guard."""
+        for fd in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if file_of(fd) == board:
+                    return True
+        return False
+
+
+SERVICE = (sys.executable, "-c", COMMAND, "guard-service")
+
+
+def file_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return (found.st_dev, found.st_ino)
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "guard-service"], stderr=subprocess.PIPE
-    )
-    assert process.stderr is not None
-    assert b"running" in process.stderr.readline()
-    yield process
-    process.kill()
-    process.wait()
-    process.stderr.close()
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(tmp_path / "service.log")
+    try:
+        assert service.log().startswith("the guard service is running\n")
+        yield service
+    finally:
+        service.process.kill()
+        service.process.wait()
 
 
-def introduced(service: subprocess.Popen[bytes]) -> int:
-    """How many guards the service knows: it holds their boards."""
-    count = 0
-    for fd in Path(f"/proc/{service.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += "memfd" in os.readlink(fd)
-    return count
+def introduced(guard: int, service: Service) -> tuple[int, int]:
+    """Waits until the service knows of this guard; returns the board that they share."""
+    board = file_of(Path(f"/proc/{guard}/fd/0"))
+    wait_for(lambda: service.holds(board), "the guard at the service")
+    return board
 
 
+@pytest.mark.alone
 def test_r8_the_service_turns_off_when_klippy_and_its_guard_are_killed_together(
-    start: Start, simulate: Simulate, service: subprocess.Popen[bytes]
+    start: Start, simulate: Simulate, service: Service
 ) -> None:
     simulator = simulate()
     printer = heated_for_a_while(start, simulator)
     guard = guard_of(printer)
-    wait_for(lambda: introduced(service), "the guard at the service")
+    board = introduced(guard, service)
     mark = simulator.mark()
     os.kill(guard, signal.SIGSTOP)  # so that it does not see klippy die first
     os.kill(printer.pid, signal.SIGKILL)
     os.kill(guard, signal.SIGKILL)
     simulator.wait_for("state", mark, work_on=0)
-    wait_for(lambda: not introduced(service), "the end of that watch")
+    wait_for(lambda: not service.holds(board), "the end of that watch")
     assert simulator.frames(mark) == [OFF]
+    assert f"the guard of Klipper (process {printer.pid}) has ended" in service.log()
 
 
+@pytest.mark.alone
 def test_r8_what_the_guard_had_no_time_for_the_service_does(
-    start: Start, simulate: Simulate, service: subprocess.Popen[bytes]
+    start: Start, simulate: Simulate, service: Service
 ) -> None:
     simulator = simulate()
     printer = heated(start, simulator)
     guard = guard_of(printer)
-    wait_for(lambda: introduced(service), "the guard at the service")
+    introduced(guard, service)
     simulator.inject("hang all")
     os.kill(guard, signal.SIGTERM)
     kill(printer, signal.SIGTERM)
@@ -341,27 +369,44 @@ def test_r8_what_the_guard_had_no_time_for_the_service_does(
     simulator.wait_for("state", mark, work_on=0)
 
 
+@pytest.mark.alone
 def test_r8_what_the_guard_has_done_the_service_does_not_do_again(
-    start: Start, simulate: Simulate, service: subprocess.Popen[bytes]
+    start: Start, simulate: Simulate, service: Service
 ) -> None:
     simulator = simulate()
     printer = heated_for_a_while(start, simulator)
     guard = guard_of(printer)
-    wait_for(lambda: introduced(service), "the guard at the service")
+    board = introduced(guard, service)
     mark = simulator.mark()
     kill(printer)
     wait_for(lambda: not is_alive(guard), "the guard's end")
-    wait_for(lambda: not introduced(service), "the end of that watch")
+    wait_for(lambda: not service.holds(board), "the end of that watch")
     assert simulator.frames(mark) == [OFF]
+    assert "the device has confirmed off" in guard_log(printer)
+    assert f"(process {printer.pid})" not in service.log(), "it left it to the guard"
 
 
-def test_the_service_ends_at_once_when_nothing_is_on_and_is_only_one(
-    service: subprocess.Popen[bytes],
+@pytest.mark.alone
+def test_r8_while_a_guard_lives_the_service_leaves_a_frozen_klippy_to_it(
+    start: Start, simulate: Simulate, service: Service
 ) -> None:
-    second = subprocess.run(
-        [sys.executable, "-c", COMMAND, "guard-service"], capture_output=True, check=False
-    )
+    simulator = simulate()
+    printer = heated(start, simulator, "lease: 3\n[pause_resume]\n")
+    introduced(guard_of(printer), service)
+    mark = simulator.mark()
+    printer.signal(signal.SIGSTOP)
+    try:
+        simulator.wait_for("state", mark, work_on=0)
+        wait_for(lambda: "has confirmed off" in guard_log(printer))
+    finally:
+        printer.signal(signal.SIGCONT)
+    assert f"(process {printer.pid})" not in service.log()
+
+
+@pytest.mark.alone
+def test_the_service_ends_at_once_when_nothing_is_on_and_is_only_one(service: Service) -> None:
+    second = subprocess.run([*SERVICE], capture_output=True, check=False)
     assert second.returncode == 1
     assert b"a guard service of this user is already running" in second.stderr
-    service.terminate()
-    assert service.wait(5) == 0
+    service.process.terminate()
+    assert service.process.wait(5) == 0

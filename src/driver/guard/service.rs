@@ -49,7 +49,7 @@ pub(super) fn introduce(process: Process, board: OwnedFd) -> AbortOnDrop {
     let task = tokio::task::spawn_local(async move {
         loop {
             if let Ok(stream) = show(process, &board) {
-                let _ = stream.readable().await; // it never writes: it has ended
+                ended(&stream).await;
             }
             sleep(LOOK).await;
         }
@@ -80,6 +80,18 @@ fn show(process: Process, board: &OwnedFd) -> io::Result<UnixStream> {
     let flags = SendFlags::NOSIGNAL;
     sendmsg(&stream, &[IoSlice::new(text.as_bytes())], &mut with, flags)?;
     UnixStream::from_std(stream)
+}
+
+/// Waits until the other end, which says nothing more, has ended. Not merely until the stream is
+/// readable: it is said to be so once more after what was there has been read.
+async fn ended(stream: &UnixStream) {
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut [0; 16]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 /// Whether the other end is this user's.
@@ -192,7 +204,7 @@ async fn watch(
     mut terminations: Receiver<u32>,
 ) {
     tokio::select! {
-        _ = stream.readable() => {} // it never writes: it has ended
+        () = ended(&stream) => {}
         _ = terminations.changed() => return, // its guard is there, and needs no other
     }
     // All of them in one set: so none of a watcher's tasks outlives it.
