@@ -1,0 +1,79 @@
+"""The steps that test the wheel: what is in it, and the suite in Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections import Counter
+from typing import Callable
+
+from step import OUTPUT, ROOT, Result, command
+
+WHEELS = ROOT / "target" / "wheels"
+LARGEST_WHEEL = 3 * 1024 * 1024
+
+
+def pytest(klippy: bool) -> Callable[[], Result]:
+    """The suite over the stub; or over real klippy, where a skipped test is a failure."""
+
+    def run() -> Result:
+        if klippy and not os.environ.get("KLIPPER_DIR"):
+            return Result(None, "KLIPPER_DIR is not set")
+        report = OUTPUT / ("klippy.xml" if klippy else "stub.xml")
+        report.unlink(missing_ok=True)
+        env = {} if klippy else {"KLIPPER_DIR": "", "KLIPPY_PYTHON": ""}
+        arguments = ["-m", "pytest", "-v", "-rs", f"--junitxml={report}"]
+        result = command(sys.executable, *arguments, env=env)()
+        if not report.exists():
+            return result
+        cases = list(ElementTree.parse(report).getroot().iter("testcase"))
+        failed = [case for case in cases if _has(case, "failure") or _has(case, "error")]
+        skipped = [case for case in cases if _has(case, "skipped")]
+        passed = len(cases) - len(failed) - len(skipped)
+        result.detail = f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped"
+        if klippy and skipped:
+            result.passed = False
+            result.output += "\nwith KLIPPER_DIR set, a skipped test is a failure\n"
+        if skipped and not klippy:
+            reasons = Counter(_reason(case) for case in skipped)
+            result.detail += " (" + "; ".join(f"{n}: {why}" for why, n in reasons.items()) + ")"
+        return result
+
+    return run
+
+
+def _has(case: ElementTree.Element, tag: str) -> bool:
+    return case.find(tag) is not None
+
+
+def _reason(case: ElementTree.Element) -> str:
+    skipped = case.find("skipped")
+    return "" if skipped is None else skipped.get("message", "")
+
+
+def wheel() -> Result:
+    wheels = list(WHEELS.glob("*.whl"))
+    if len(wheels) != 1:
+        return Result(False, f"{len(wheels)} wheels in {WHEELS.relative_to(ROOT)}, not 1")
+    size = wheels[0].stat().st_size
+    found = []
+    if size > LARGEST_WHEEL:
+        found.append(f"{size} bytes, more than {LARGEST_WHEEL}")
+    if "-abi3-" not in wheels[0].name:
+        found.append("not abi3")
+    with zipfile.ZipFile(wheels[0]) as archive:
+        names = archive.namelist()
+        metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(metadata).decode().splitlines()
+    found += [f"has a dependency: {line}" for line in lines if line.startswith("Requires-Dist")]
+    for name in (
+        "panda_breath.py",
+        "panda_breath_native/_core.pyi",
+        "panda_breath_native/py.typed",
+    ):
+        if name not in names:
+            found.append(f"does not contain {name}")
+    detail = "; ".join(found) or f"{size / 1024 / 1024:.2f} MiB, abi3, no dependencies"
+    return Result(not found, detail)
