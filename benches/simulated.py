@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import sysconfig
 import time
 import uuid
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable
 
-import printers
+import reaper
 
 Event = dict[str, Any]
 POLL = 0.01  # s; figures come from the log's own clock, not from when we look
@@ -29,11 +28,8 @@ _reapers: list[subprocess.Popen[bytes]] = []
 def environment(folder: Path) -> dict[str, str]:
     """For what must not outlive us: it and the folder are removed even if we are killed."""
     if not _reapers:
-        reaper = [sys.executable, "-I", "-S", printers.__file__, _mark, str(folder)]
-        _reapers.append(
-            subprocess.Popen(reaper, stdin=subprocess.PIPE, start_new_session=True),
-        )
-    return {**os.environ, printers.MARK: _mark}
+        _reapers.append(reaper.start(_mark, folder))
+    return {**os.environ, reaper.MARK: _mark}
 
 
 class SimulatorError(Exception):

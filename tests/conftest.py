@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
+import tempfile
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -15,7 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+import reaper  # noqa: E402
 from fake_native import Driver  # noqa: E402
+from printers import KlippyPrinter, PrinterError, printer_from_environment  # noqa: E402
 
 from klippy_stub import Host, ManualClock  # noqa: E402
 
@@ -63,9 +69,33 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "in_process: measures in the process of the tests, so not over the klippy of KLIPPER_DIR",
-        "alone: what runs beside it disturbs it, so not among the tests that make test runs at once",
+        "alone: what runs beside it disturbs it, so it comes after the tests that run at once",
     ):
         config.addinivalue_line("markers", line)
+    if not hasattr(config, "workerinput"):  # pytest-xdist's; there it is held already
+        hold_checkout(config)
+    leave_nothing()
+
+
+def hold_checkout(config: pytest.Config) -> None:
+    """What the tests of several processes share in KLIPPER_DIR stays there until all have ended."""
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    with contextlib.suppress(PrinterError):  # the tests that need it say so
+        printer = printer_from_environment("", Path(folder.name))
+        if isinstance(printer, KlippyPrinter):
+            config.add_cleanup(printer.close)
+            printer.hold_checkout()
+
+
+def leave_nothing() -> None:
+    """Whatever the tests start ends with this process, even a guard that outlives its klippy."""
+    mark = uuid.uuid4().hex
+    os.environ[reaper.MARK] = mark
+    reapers.append(reaper.start(mark))
+
+
+reapers: list[subprocess.Popen[bytes]] = []  # kept: one that is forgotten would be let go
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,10 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, TypeVar
 
+import reaper
+
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "python" / "panda_breath.py"
 POLL = 0.01  # s between two looks at something that cannot be waited for
-MARK = "PANDA_BREATH_PRINTER"  # in the environment of every process that a printer starts
 
 T = TypeVar("T")
 P = TypeVar("P", bound="Printer")
@@ -217,7 +217,7 @@ class Printer:
         self._disconnect()
         if self._process is not None:
             _bury(self._process)
-        self._prepare()
+        self.prepare()
         self.start_mcu(timeout)
         command = [*self.command(), "-a", str(self._run_dir / "api"), "-l", str(self.log_path)]
         self._process = self._spawn(command, self.environment())
@@ -262,7 +262,7 @@ class Printer:
         self._disconnect()
         if self._reaper is None:
             return
-        _end_marked(self._mark)
+        reaper.end_marked(self._mark)
         # The reaper last, and killed, not let go: the files may by then be another printer's.
         _release(self._claimed)
         shutil.rmtree(self._run_dir, ignore_errors=True)
@@ -286,7 +286,8 @@ class Printer:
     ) -> None:
         self.close()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Put in place what klippy needs. It stays there until close()."""
         if self._reaper is not None:
             return
         self._run_dir.mkdir(mode=0o700)
@@ -296,10 +297,7 @@ class Printer:
             self._run_dir.rmdir()
             raise
         # Ends what we started when this process is killed and close() never runs.
-        reaper = [sys.executable, "-I", "-S", __file__, self._mark, str(self._run_dir)]
-        self._reaper = subprocess.Popen(
-            [*reaper, *map(str, self._claimed)], stdin=subprocess.PIPE, start_new_session=True
-        )
+        self._reaper = reaper.start(self._mark, *self._claimed, self._run_dir)
 
     def _spawn(
         self, command: Sequence[str], environment: Mapping[str, str]
@@ -308,7 +306,7 @@ class Printer:
             return subprocess.Popen(
                 command,
                 cwd=self.workdir,
-                env={**os.environ, **environment, MARK: self._mark},
+                env={**os.environ, **environment, reaper.MARK: self._mark},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -507,6 +505,19 @@ class KlippyPrinter(Printer):
     def installs(self) -> Mapping[Path, Path]:
         return self._installs
 
+    def hold_checkout(self) -> None:
+        """For printers of several processes: what they share in the checkout stays until close().
+
+        Else each process would remove the module when it has no printer any more, and klippys that
+        start for the first time would compile into one file at once.
+        """
+        self.prepare()
+        subprocess.run(
+            [str(self.python), str(self.klippy.parent / "chelper" / "__init__.py")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,  # klippy says it better
+        )
+
     def start_mcu(self, timeout: float) -> None:
         # A new one each time: one left in shutdown would make a new klippy report an error.
         for mcu in self._others:
@@ -582,34 +593,7 @@ def _release(claimed: Sequence[Path]) -> None:
             _claims[target] -= 1
             if not _claims[target]:
                 del _claims[target]
-                _remove_module(target)
-
-
-def _remove_module(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    # Compiled for klippy's Python, whatever that calls it.
-    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
-        compiled.unlink(missing_ok=True)
-
-
-def _end_marked(mark: str) -> None:
-    """Kill every process that carries the mark in its environment.
-
-    Not by parent or process group: what klippy starts may have left both, as a guard must that
-    outlives it.
-    """
-    wanted = f"{MARK}={mark}".encode()
-    deadline = time.monotonic() + 10.0
-    while time.monotonic() < deadline:
-        found = False
-        for environ in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-                if wanted in environ.read_bytes().split(b"\0"):
-                    os.kill(int(environ.parent.name), signal.SIGKILL)
-                    found = True
-        if not found:
-            return
-        time.sleep(POLL)
+                reaper.remove_module(target)
 
 
 def _bury(process: subprocess.Popen[bytes]) -> None:
@@ -617,16 +601,3 @@ def _bury(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
-
-
-def _reap(mark: str, run_dir: str, *installed: str) -> None:
-    """The reaper's whole life: wait until the process that started it is gone, then clean up."""
-    sys.stdin.buffer.read()
-    _end_marked(mark)
-    for path in installed:
-        _remove_module(Path(path))
-    shutil.rmtree(run_dir, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    _reap(*sys.argv[1:])

@@ -601,7 +601,7 @@ def test_r12_a_thousand_restarts_while_heating_leave_nothing(
     print(f"{RESTARTS} RESTARTs: RSS {growth / 1024:+.0f} KiB, {before}")
 
 
-# R1: no call of the shim waits for anything
+# R1: no call of the shim waits for anything; not for a processor that is busy either, so alone
 
 
 class Switches:
@@ -661,6 +661,7 @@ def switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Switches]:
     sys.setswitchinterval(interval)
 
 
+@pytest.mark.alone
 @pytest.mark.in_process
 def test_r1_the_counter_sees_a_call_that_waits(simulate: Simulate, switches: Switches) -> None:
     simulator = simulate()
@@ -700,6 +701,7 @@ PRINTER = (
 WHILE_HEATING = [None, *filter(None, FAULTS.values())]
 
 
+@pytest.mark.alone
 @pytest.mark.in_process
 @pytest.mark.parametrize(
     ("fault", "when"),
@@ -755,6 +757,7 @@ def exercise_with_a_silent_name_server(folder: str) -> None:
     assert switches.waited == {}
 
 
+@pytest.mark.alone
 @pytest.mark.in_process
 def test_r1_no_call_of_the_shim_waits_for_a_silent_name_server(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parent.parent
