@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Callable
 
 import reaper
+from simulator import unique_mac
 
 Event = dict[str, Any]
 POLL = 0.01  # s; figures come from the log's own clock, not from when we look
@@ -47,6 +48,8 @@ class Simulated:
         self.errors = folder / f"simulated{Simulated._count}.err"
         self.events: list[Event] = []
         self._read = 0
+        if "--identity" not in options:
+            options += ("--identity", unique_mac())
         command = [str(COMMAND), "simulate", "--listen", f"127.0.0.1:{port}"]
         command += ["--count", str(count), "--log", str(self.log), "--inject", "-", *options]
         with self.errors.open("wb") as errors:

@@ -65,6 +65,7 @@ class Simulator:
             str(Path(sys.executable).parent / "panda-breath"),
             "simulate",
             *("--dialect", dialect),
+            *("--identity", "02" + os.urandom(5).hex()),  # beside another demo, it is another
             *("--speed", str(SPEED)),
             *("--log", str(self.log_path)),
             *("--inject", "-"),

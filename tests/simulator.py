@@ -33,11 +33,18 @@ def wait_for(predicate: Callable[[], T], what: str = "", timeout: float = LIMIT)
         time.sleep(POLL)
 
 
+def unique_mac() -> str:
+    """Of a device that no Klipper has yet: one of them has each, whoever runs it."""
+    return "02" + os.urandom(5).hex()
+
+
 class Simulator:
     """One process with one or more simulated devices on consecutive ports."""
 
     def __init__(self, folder: Path, *options: str, count: int = 1) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        if "--identity" not in options:
+            options += ("--identity", unique_mac())
         self.log_path = folder / "simulator.jsonl"
         self.error_path = folder / "simulator.err"
         command = [sys.executable, "-c", COMMAND, "simulate", "--count", str(count)]

@@ -36,10 +36,6 @@ def heat(target: int) -> dict[str, Any]:
     return {"work_mode": 2, "set_temp": target, "work_on": True}
 
 
-def unique_mac() -> str:
-    return "02" + os.urandom(5).hex()
-
-
 def unique_address() -> str:
     """Not 127.0.0.1, where a row of free ports is hard to find."""
     return "127.{}.{}.{}:0".format(*(1 + byte % 250 for byte in os.urandom(3)))
@@ -57,7 +53,7 @@ def simulate(tmp_path: Path) -> Iterator[Simulate]:
         folder = tmp_path / f"simulator{len(running)}"
         if "--listen" not in options:
             options += ("--listen", unique_address())
-        simulator = Simulator(folder, "--identity", unique_mac(), *options, count=count)
+        simulator = Simulator(folder, *options, count=count)
         running.append(simulator)
         # A new device is on, and waits for a bed that is hot.
         mark = simulator.mark()

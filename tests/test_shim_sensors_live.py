@@ -6,7 +6,6 @@ reads the cavity as a user's would: a temperature_host with a sensor_path.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,7 @@ class Place:
         self.tops(40.0)
         self.device = Simulator(
             folder / "simulator",
-            *("--cavity-file", str(self.cavity), "--identity", "02" + os.urandom(5).hex()),
-            *("--speed", "60"),
+            *("--cavity-file", str(self.cavity), "--speed", "60"),
         )
         self.device.inject("button power")
         self.device.wait_for("state", work_on=0)
