@@ -2,6 +2,7 @@
 
 pub mod bind;
 mod guard_service;
+pub mod install;
 mod simulate;
 
 use std::ffi::OsString;
@@ -21,13 +22,20 @@ struct Arguments {
 enum Command {
     BindBroker(bind::BindArguments),
     GuardService(guard_service::Arguments),
+    Install(Box<install::Arguments>),
     Simulate(Box<simulate::Arguments>),
     UnbindBroker(bind::UnbindArguments),
+    Uninstall(Box<install::UninstallArguments>),
 }
 
 /// Runs the command with these arguments, the first of which is its own name, and returns the exit
 /// code: 0 for success, 1 when it failed, 2 when the arguments are wrong.
 pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
+    run_in(None, args)
+}
+
+/// The same, inside this Python.
+pub fn run_in(python: Option<install::Python>, args: impl Iterator<Item = OsString>) -> i32 {
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -38,8 +46,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
         Command::GuardService(_) => guard_service::run(),
+        Command::Install(arguments) => install::run(&arguments, python),
         Command::Simulate(arguments) => simulate::run(*arguments),
         Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
+        Command::Uninstall(arguments) => install::run_uninstall(&arguments, python),
     };
     match result {
         Ok(()) => 0,

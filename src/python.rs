@@ -387,14 +387,22 @@ fn guard(py: Python<'_>, arguments: Vec<OsString>) -> i32 {
 /// The `panda-breath` command; returns its exit status.
 #[pyfunction]
 fn main(py: Python<'_>) -> PyResult<i32> {
-    let arguments: Vec<OsString> = py.import("sys")?.getattr("argv")?.extract()?;
+    let sys = py.import("sys")?;
+    let arguments: Vec<OsString> = sys.getattr("argv")?.extract()?;
+    let prefix = sys.getattr("prefix")?.extract()?;
+    let module: PathBuf = py
+        .import("panda_breath_native")?
+        .getattr("__file__")?
+        .extract()?;
+    let site = module.ancestors().nth(2).unwrap_or(&module).to_owned();
+    let python = crate::cli::install::Python { prefix, site };
     // Python's handler would only be noticed when we return; the default ends us at once.
     let signal = py.import("signal")?;
     signal.call_method1(
         "signal",
         (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?),
     )?;
-    Ok(py.detach(|| crate::cli::run(arguments.into_iter())))
+    Ok(py.detach(|| crate::cli::run_in(Some(python), arguments.into_iter())))
 }
 
 #[pymodule(gil_used = true)]

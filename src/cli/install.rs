@@ -1,0 +1,685 @@
+//! `panda-breath install`: the module, the configuration and what else is wanted, put where Klipper
+//! looks for it, so that `panda-breath uninstall` can take it away again to the byte.
+
+mod ask;
+mod community;
+mod config;
+mod extras;
+mod git;
+mod machine;
+mod marks;
+mod options;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod uninstall;
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use ask::Talk;
+use community::Module;
+use config::Config;
+use machine::{Instance, Machine};
+use marks::Stamp;
+use options::DeviceOptions;
+use plan::{Plan, backup_of};
+pub(super) use uninstall::Arguments as UninstallArguments;
+pub(super) use uninstall::run as run_uninstall;
+
+/// What goes into Klipper's folder. All else is in the wheel, so that pip upgrades that, too.
+const SHIM: &str = r#"# Panda Breath for Klipper, written by 'panda-breath install'. The module is in the wheel.
+try:
+    from panda_breath import *
+except ImportError as e:
+    import sys
+
+    problem = "%s. Run '%s -m pip install panda-breath', then restart the Klipper service." % (
+        e,
+        sys.executable,
+    )
+
+    def load_config(config):
+        raise config.error("[%s]: %s" % (config.get_name(), problem))
+
+    load_config_prefix = load_config
+"#;
+const MODULE: &str = "panda_breath.py";
+const CONFIG: &str = "panda_breath.cfg";
+const MACROS: &str = "panda_breath_macros.cfg";
+const MACROS_TEXT: &str = include_str!("../../examples/m141_m191.cfg");
+
+/// Install Panda Breath into Klipper or Kalico.
+///
+/// Finds Klipper and its printer.cfg, puts a small file into klippy/extras (Kalico: klippy/plugins)
+/// that loads the module from this Python environment, writes panda_breath.cfg beside printer.cfg
+/// and a line into printer.cfg that includes it. Shows what it is going to do and asks first, but
+/// only on a terminal. Can be run again at any time: what is in place already is left alone.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  ~/klippy-env/bin/panda-breath install --host 192.168.1.50
+  ~/klippy-env/bin/panda-breath install --mqtt-broker 192.168.1.10 --no-macros --dry-run
+
+'panda-breath uninstall' takes everything back. See docs/install.md.
+
+Exit codes: 0 done, or nothing to do; 1 refused or failed, and nothing was changed; 2 wrong \
+arguments.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    device: DeviceOptions,
+    #[command(flatten)]
+    place: Place,
+    /// Add the macros M141 and M191, as slicers write them, without asking.
+    #[arg(long, overrides_with = "no_macros")]
+    macros: bool,
+    /// Add no macros.
+    #[arg(long)]
+    no_macros: bool,
+    /// Add an [update_manager] section to moonraker.conf, even if Moonraker can not update this
+    /// installation, because it came from a file.
+    #[arg(long, overrides_with = "no_update_manager")]
+    update_manager: bool,
+    /// Leave moonraker.conf alone.
+    #[arg(long)]
+    no_update_manager: bool,
+    /// Write the unit of the guard service (docs/guard.md). Needs root; without, the commands for it
+    /// are printed.
+    #[arg(long, overrides_with = "no_guard_service")]
+    guard_service: bool,
+    /// Say nothing of the guard service.
+    #[arg(long)]
+    no_guard_service: bool,
+    /// Only print the unit of the guard service, for this user and this Python environment.
+    #[arg(long)]
+    print_guard_unit: bool,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// Where things are. Each is found by itself where it is in its usual place.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Places")]
+pub(super) struct Place {
+    /// Which Klipper, where there are several: the name of its service or of its data folder.
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// The home folder to look in.
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Klipper's or Kalico's checkout.
+    #[arg(long, value_name = "DIR")]
+    klipper_dir: Option<PathBuf>,
+    /// The configuration that Klipper is started with.
+    #[arg(long, value_name = "FILE")]
+    printer_cfg: Option<PathBuf>,
+    /// The Python environment that Klipper runs in, or /usr for the system's Python.
+    #[arg(long, value_name = "DIR")]
+    klippy_env: Option<PathBuf>,
+    /// Moonraker's configuration.
+    #[arg(long, value_name = "FILE")]
+    moonraker_conf: Option<PathBuf>,
+    /// Where systemd's units are.
+    #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
+    systemd_dir: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct Manner {
+    /// Ask nothing; every question gets its default.
+    #[arg(long, short)]
+    yes: bool,
+    /// Only show what would be done.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The Python that this command runs in.
+#[derive(Clone, Debug)]
+pub struct Python {
+    /// Its environment: `sys.prefix`.
+    pub prefix: PathBuf,
+    /// The folder with the module and the compiled half of it.
+    pub site: PathBuf,
+}
+
+/// The rest of the world, as it is or as a test has it.
+#[derive(Debug)]
+struct Here {
+    python: Option<Python>,
+    home: PathBuf,
+    proc: Option<PathBuf>,
+    /// All users' homes, for a root who has no Klipper.
+    homes: PathBuf,
+    passwd: PathBuf,
+}
+
+impl Here {
+    fn real(python: Option<Python>) -> Self {
+        Self {
+            python,
+            home: std::env::var_os("HOME").map_or_else(|| "/root".into(), PathBuf::from),
+            proc: Some("/proc".into()),
+            homes: "/home".into(),
+            passwd: "/etc/passwd".into(),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, python: Option<Python>) -> io::Result<()> {
+    let stdin = io::stdin();
+    let (mut lines, mut out) = (stdin.lock(), io::stdout());
+    let mut talk = Talk::new(&mut lines, &mut out, arguments.manner.yes);
+    install(arguments, &Here::real(python), &mut talk)
+}
+
+/// What will be said at the end.
+#[derive(Debug, Default)]
+struct Report {
+    notes: Vec<String>,
+    moonraker: bool,
+    guard: bool,
+}
+
+fn install(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Result<()> {
+    arguments.device.check()?;
+    let python = here.python.as_ref().ok_or_else(|| {
+        failed("this has to be run as the panda-breath of Klipper's Python environment")
+    })?;
+    if arguments.print_guard_unit {
+        let unit = extras::guard_unit(here, python, &arguments.place)?;
+        return talk.say(unit.trim_end());
+    }
+    let instance = find(&arguments.place, here)?;
+    check_python(&instance, python)?;
+    talk.say(&format!(
+        "Klipper      {}\nprinter.cfg  {}\nPython       {}",
+        instance.klipper.display(),
+        instance.printer_cfg.display(),
+        python.prefix.display()
+    ))?;
+
+    let mut plan = Plan::default();
+    let mut report = Report::default();
+    let community = place_module(&mut plan, &instance.klipper)?;
+    let printer_cfg = writable_link(&instance.printer_cfg, CONFIG)?;
+    configure(
+        arguments,
+        &printer_cfg,
+        community,
+        &mut plan,
+        &mut report,
+        talk,
+    )?;
+    extras::update_manager(arguments, &instance, python, &mut plan, &mut report)?;
+    extras::guard_service(
+        arguments,
+        &instance,
+        here,
+        python,
+        &mut plan,
+        &mut report,
+        talk,
+    )?;
+
+    for note in &report.notes {
+        talk.say(&format!("note: {note}"))?;
+    }
+    if plan.is_empty() {
+        talk.say("Everything is in place already: nothing to do.")?;
+        return if report.guard {
+            extras::say_guard(talk, python)
+        } else {
+            Ok(())
+        };
+    }
+    if !proceed(&plan, arguments.manner, talk)? {
+        return Ok(());
+    }
+    say_next(&instance, python, &report, talk)
+}
+
+/// Shows the plan, asks, and does it; `false` where it was not done.
+fn proceed(plan: &Plan, manner: Manner, talk: &mut Talk<'_>) -> io::Result<bool> {
+    plan.check()?;
+    if manner.dry_run {
+        plan.show(talk.out)?;
+        talk.say("Nothing was changed (--dry-run).")?;
+        return Ok(false);
+    }
+    if talk.asks() {
+        plan.show(talk.out)?;
+        if !talk.yes("Do this?", true)? {
+            talk.say("Nothing was changed.")?;
+            return Ok(false);
+        }
+    }
+    plan.carry_out(talk.out)?;
+    Ok(true)
+}
+
+fn say_next(
+    instance: &Instance,
+    python: &Python,
+    report: &Report,
+    talk: &mut Talk<'_>,
+) -> io::Result<()> {
+    talk.say(&format!("\nNext: {}", restart(instance)))?;
+    if report.moonraker {
+        talk.say("      sudo systemctl restart moonraker")?;
+    }
+    talk.say(&format!(
+        "Then SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=45 heats. To undo all this:\n      \
+         {} uninstall",
+        command(python)
+    ))?;
+    if report.guard {
+        extras::say_guard(talk, python)?;
+    }
+    Ok(())
+}
+
+/// How to restart Klipper.
+fn restart(instance: &Instance) -> String {
+    let how = match &instance.service {
+        Some(service) => format!("sudo systemctl restart {service}"),
+        None => "restart the Klipper service, or the computer".to_owned(),
+    };
+    format!("{how}\n      (when nothing prints; RESTART in the console is not enough)")
+}
+
+/// This command, with its path.
+fn command(python: &Python) -> String {
+    python.prefix.join("bin/panda-breath").display().to_string()
+}
+
+// Where Klipper is
+
+fn find(place: &Place, here: &Here) -> io::Result<Instance> {
+    let mut homes = vec![place.home.clone().unwrap_or_else(|| here.home.clone())];
+    if let Some(home) = place.klipper_dir.as_deref().and_then(Path::parent) {
+        homes.push(home.to_owned());
+    }
+    let mut machine = Machine {
+        homes,
+        units: place.systemd_dir.clone(),
+        proc: here.proc.clone(),
+    };
+    let mut found = machine.instances();
+    if found.is_empty() && place.home.is_none() && rustix::process::geteuid().is_root() {
+        machine.homes = fs::read_dir(&here.homes)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        found = machine.instances();
+    }
+    if let (Some(klipper), Some(printer_cfg)) = (&place.klipper_dir, &place.printer_cfg) {
+        let known = found
+            .into_iter()
+            .find(|one| same(&one.printer_cfg, printer_cfg));
+        found = vec![Instance {
+            klipper: klipper.clone(),
+            printer_cfg: printer_cfg.clone(),
+            ..known.unwrap_or_default()
+        }];
+    } else {
+        let (klipper, printer_cfg) = (&place.klipper_dir, &place.printer_cfg);
+        found.retain(|one| klipper.as_ref().is_none_or(|path| same(&one.klipper, path)));
+        found.retain(|one| {
+            printer_cfg
+                .as_ref()
+                .is_none_or(|path| same(&one.printer_cfg, path))
+        });
+    }
+    let mut instance = machine::choose(found, place.instance.as_deref())?;
+    if let Some(folder) = &place.klippy_env {
+        instance.python = Some(folder.join("bin/python"));
+    }
+    if !machine::is_klipper(&instance.klipper) {
+        return Err(failed(format!(
+            "{}: no Klipper and no Kalico; it would hold klippy/klippy.py",
+            instance.klipper.display()
+        )));
+    }
+    if !instance.printer_cfg.is_file() {
+        return Err(failed(format!(
+            "{}: there is no such file",
+            instance.printer_cfg.display()
+        )));
+    }
+    // The checkout by its own name, so that links to it are one place.
+    instance.klipper = fs::canonicalize(&instance.klipper).map_err(in_file(&instance.klipper))?;
+    instance.printer_cfg = std::path::absolute(&instance.printer_cfg)?;
+    Ok(instance)
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// Klipper must find the wheel: it has to be in the environment that Klipper runs in.
+fn check_python(instance: &Instance, python: &Python) -> io::Result<()> {
+    let Some(klippys) = &instance.python else {
+        return Err(failed(format!(
+            "it is not known which Python runs the Klipper of {}; say it with --klippy-env DIR",
+            instance.printer_cfg.display()
+        )));
+    };
+    let prefix = klippys
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("/"));
+    if same(prefix, &python.prefix) {
+        return Ok(());
+    }
+    let wheel = extras::came_from(python).unwrap_or_else(|| "panda-breath".to_owned());
+    Err(failed(format!(
+        "Klipper runs in {}, but this is the panda-breath of {}, which Klipper cannot load. Run\n  \
+         {} -m pip install {wheel}\n  {} install\nNothing was changed",
+        prefix.display(),
+        python.prefix.display(),
+        klippys.display(),
+        prefix.join("bin/panda-breath").display()
+    )))
+}
+
+// The module
+
+/// Where Klipper looks for foreign modules.
+fn module_folder(klipper: &Path) -> PathBuf {
+    let plugins = klipper.join("klippy/plugins");
+    if plugins.is_dir() {
+        plugins
+    } else {
+        klipper.join("klippy/extras")
+    }
+}
+
+/// Puts our module in place; whether the community's was there.
+fn place_module(plan: &mut Plan, klipper: &Path) -> io::Result<bool> {
+    let target = module_folder(klipper).join(MODULE);
+    // Kalico takes the same name in both of its folders for an error.
+    let mut places = vec![target.clone(), klipper.join("klippy/extras").join(MODULE)];
+    places.dedup();
+    let mut community = false;
+    let mut unseen = vec![target.clone()];
+    for path in &places {
+        let package = path.with_extension("");
+        if package.is_dir() {
+            return Err(failed(format!(
+                "{}: a folder that is not known here, and Klipper would load it; move it away",
+                package.display()
+            )));
+        }
+        if fs::symlink_metadata(path).is_err() {
+            continue;
+        }
+        let module = match plan.text(path)? {
+            Some(text) => community::module(&text),
+            None => Module::Community, // a link to a checkout that has gone
+        };
+        match module {
+            Module::Shim if *path == target => continue,
+            Module::Unknown => {
+                return Err(failed(format!(
+                    "{}: neither this module nor the known community module; move it away, and \
+                     run this again",
+                    path.display()
+                )));
+            }
+            Module::Shim | Module::Copy | Module::Community => {}
+        }
+        let aside = backup_of(path);
+        if fs::symlink_metadata(&aside).is_ok() {
+            return Err(failed(format!(
+                "{} is in the way; move it away",
+                aside.display()
+            )));
+        }
+        let what = if module == Module::Community {
+            community = true;
+            "the community module"
+        } else {
+            "the copy of this module"
+        };
+        plan.rename(path, &aside, what);
+        unseen.push(aside);
+    }
+    plan.write(&target, SHIM.to_owned(), "loads the module from the wheel")?;
+    git::exclude(plan, klipper, &unseen)?;
+    Ok(community)
+}
+
+// The configuration
+
+fn configure(
+    arguments: &Arguments,
+    printer_cfg: &Path,
+    community: bool,
+    plan: &mut Plan,
+    report: &mut Report,
+    talk: &mut Talk<'_>,
+) -> io::Result<()> {
+    let ours = printer_cfg.with_file_name(CONFIG);
+    let config = Config::read(printer_cfg, plan)?;
+    let taken = community::replace(plan, &config, community)?;
+    report.notes.extend(taken.notes);
+    let mut on_top: Vec<String> = Vec::new();
+
+    let config = Config::read(printer_cfg, plan)?;
+    let given = !arguments.device.is_empty();
+    let elsewhere = config.device().filter(|section| section.file != ours);
+    if let Some(section) = elsewhere {
+        let also = if given {
+            "; the options given here were not used"
+        } else {
+            ""
+        };
+        report
+            .notes
+            .push(format!("{} is used as it is{also}", section.place()));
+    } else {
+        write_section(arguments, &taken.options, &ours, plan, report, talk)?;
+        if !included_in_time(&config, &ours) {
+            on_top.push(format!("[include {CONFIG}]"));
+        }
+    }
+    if let Some(line) = add_macros(
+        arguments,
+        &config,
+        taken.macros,
+        printer_cfg,
+        plan,
+        report,
+        talk,
+    )? {
+        on_top.push(line);
+    }
+    if !on_top.is_empty() {
+        let text = plan.text(printer_cfg)?.unwrap_or_default();
+        let what = format!("{} at the top", on_top.join(", "));
+        plan.edit(printer_cfg, marks::with_lines_on_top(&text, &on_top), &what)?;
+    }
+    Ok(())
+}
+
+/// Our section, in a file of its own.
+fn write_section(
+    arguments: &Arguments,
+    taken: &[(String, String)],
+    ours: &Path,
+    plan: &mut Plan,
+    report: &mut Report,
+    talk: &mut Talk<'_>,
+) -> io::Result<()> {
+    let given = !arguments.device.is_empty();
+    let old = plan.text(ours)?;
+    let stamp = old.as_deref().map(marks::stamp);
+    let has_section = old.as_deref().is_some_and(|text| {
+        text.lines()
+            .any(|line| line.starts_with("[panda_breath]") || line.starts_with("[panda_breath "))
+    });
+    let rewrite = stamp == Some(Stamp::Untouched) && given;
+    if has_section && !rewrite {
+        if given {
+            report.notes.push(format!(
+                "{} has a section already and stays as it is: the options given here were not \
+                 used",
+                ours.display()
+            ));
+        }
+        return Ok(());
+    }
+    let device = if given || !taken.is_empty() {
+        arguments.device.clone()
+    } else {
+        arguments.device.asked(talk)?
+    };
+    let body = device.section(taken);
+    match (old, stamp) {
+        (Some(text), Some(Stamp::Foreign | Stamp::Edited)) => {
+            let text = marks::with_block_on_top(&text, &body);
+            plan.edit(ours, text, "[panda_breath] at the top")
+        }
+        _ => plan.write(ours, marks::stamped(&body), "the section [panda_breath]"),
+    }
+}
+
+/// Whether the file is included already, above all that needs it.
+fn included_in_time(config: &Config, ours: &Path) -> bool {
+    let uses = |(option, value): &(String, String)| {
+        let chip = value.split(':').next().unwrap_or("").split(' ').next();
+        (option == "sensor_type" || option == "heater_pin") && chip == Some("panda_breath")
+    };
+    let first_use = config
+        .sections
+        .iter()
+        .position(|section| section.options.iter().any(uses));
+    let ours_at = config
+        .sections
+        .iter()
+        .position(|section| section.file == ours);
+    let included = config.includes.iter().any(|(_, _, file)| file == ours);
+    match (first_use, ours_at) {
+        _ if !included => false,
+        (Some(first), Some(ours)) => ours <= first,
+        (Some(_), None) => false,
+        (None, _) => true,
+    }
+}
+
+/// The macros, and the line that includes them.
+fn add_macros(
+    arguments: &Arguments,
+    config: &Config,
+    replaced: bool,
+    printer_cfg: &Path,
+    plan: &mut Plan,
+    report: &mut Report,
+    talk: &mut Talk<'_>,
+) -> io::Result<Option<String>> {
+    let file = printer_cfg.with_file_name(MACROS);
+    if config.includes.iter().any(|(_, _, other)| *other == file) {
+        return Ok(None);
+    }
+    let mut there = ["gcode_macro M141", "gcode_macro M191"]
+        .iter()
+        .flat_map(|name| config.named(name));
+    if let Some(section) = there.next() {
+        if arguments.macros {
+            let place = section.place();
+            report
+                .notes
+                .push(format!("{place} is there already: no macros were added"));
+        }
+        return Ok(None);
+    }
+    let others = config
+        .device()
+        .is_some_and(|section| section.name != "panda_breath");
+    let heater = config.sections.iter().find(|section| {
+        section
+            .option("heater_pin")
+            .is_some_and(|pin| pin.starts_with("panda_breath:"))
+    });
+    let heater = heater
+        .and_then(|section| section.name.split(' ').nth(1))
+        .unwrap_or("panda_breath");
+    let wanted = if arguments.no_macros && !replaced {
+        false
+    } else if arguments.macros || replaced {
+        true
+    } else {
+        !others
+            && talk.yes(
+                "Add the macros M141 and M191, with which slicers set the chamber?",
+                true,
+            )?
+    };
+    if !wanted {
+        return Ok(None);
+    }
+    if plan
+        .text(&file)?
+        .is_some_and(|text| marks::stamp(&text) == Stamp::Foreign)
+    {
+        report.notes.push(format!(
+            "{} is not ours: no macros were added",
+            file.display()
+        ));
+        return Ok(None);
+    }
+    if plan.text(&file)?.is_none() {
+        let text = MACROS_TEXT
+            .lines()
+            .filter(|line| !line.starts_with("# Copy this file"));
+        let text = text.map(|line| format!("{line}\n")).collect::<String>();
+        let text = text.replace("\"panda_breath\"", &format!("\"{heater}\""));
+        plan.write(&file, marks::stamped(&text), "the macros M141 and M191")?;
+    }
+    Ok(Some(format!("[include {MACROS}]")))
+}
+
+/// The file itself, where this is a link; refused if it is in somebody's repository, which would
+/// see the change as theirs.
+fn writable_link(path: &Path, include: &str) -> io::Result<PathBuf> {
+    let real = fs::canonicalize(path).map_err(in_file(path))?;
+    let link = fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink());
+    if link && let Some(repository) = git::work_tree(&real) {
+        return Err(failed(format!(
+            "{} is a link to {}, which belongs to the git repository {}. Replace the link by a \
+             file with [include {include}] and [include {}] in it, or write the section by hand \
+             (docs/install.md). Nothing was changed",
+            path.display(),
+            real.display(),
+            repository.display(),
+            real.display()
+        )));
+    }
+    Ok(real)
+}
+
+fn failed(text: impl Into<String>) -> io::Error {
+    io::Error::other(text.into())
+}
+
+/// Puts the file's name before what is wrong with it.
+fn in_file(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), format!("{path}: {}", bare(&error)))
+}
+
+/// The error in words, without the number that Rust puts after them.
+fn bare(error: &dyn Display) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_lowercase()
+}

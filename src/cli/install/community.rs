@@ -1,0 +1,312 @@
+//! What is left of the existing community module when ours takes its place: its file, its sections,
+//! and macros that call the commands it had.
+//!
+//! Klipper answers a command that it does not know with a line in the console and goes on, so a
+//! macro that calls one would silently do nothing. M141 and M191 that do so are put out of force
+//! for ours; elsewhere only the calling line is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::config::{Config, Section};
+use super::git;
+use super::marks;
+use super::plan::Plan;
+
+/// The commands of the community module.
+const COMMANDS: [&str; 3] = [
+    "PANDA_BREATH_AUTO",
+    "PANDA_BREATH_DRY_START",
+    "PANDA_BREATH_DRY_STOP",
+];
+const OFF: &str = "SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=0";
+/// Its options, and for which firmware they are.
+const OPTIONS: [(&str, &str); 6] = [
+    ("firmware", ""),
+    ("host", "stock"),
+    ("port", "stock"),
+    ("mqtt_broker", "esphome"),
+    ("mqtt_port", "esphome"),
+    ("mqtt_topic_prefix", "esphome"),
+];
+/// What its documentation says to write; it is of no use with ours.
+const HEATER: [(&str, &[&str]); 6] = [
+    ("heater_pin", &["panda_breath:pwm"]),
+    ("sensor_type", &["panda_breath"]),
+    ("control", &["watermark"]),
+    ("max_delta", &["0.5"]),
+    ("min_temp", &["15"]),
+    ("max_temp", &["80"]),
+];
+const VERIFY: [(&str, &[&str]); 3] = [
+    ("check_gain_time", &["360", "120"]),
+    ("hysteresis", &["5"]),
+    ("heating_gain", &["1"]),
+];
+
+/// Whose `panda_breath.py` this is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Module {
+    /// What `install` writes.
+    Shim,
+    /// Ours, copied by hand.
+    Copy,
+    Community,
+    Unknown,
+}
+
+pub(super) fn module(text: &str) -> Module {
+    if text.contains("'panda-breath install'") && text.contains("from panda_breath import *") {
+        Module::Shim
+    } else if text.starts_with("\"\"\"BIQU Panda Breath chamber heater, as a Klipper heater.") {
+        Module::Copy
+    } else if text.contains("class PandaBreath") && text.contains("register_chip") {
+        Module::Community
+    } else {
+        Module::Unknown
+    }
+}
+
+/// What was taken over from the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Options for our section.
+    pub(super) options: Vec<(String, String)>,
+    /// M141 or M191 was put out of force.
+    pub(super) macros: bool,
+    /// For the user to know.
+    pub(super) notes: Vec<String>,
+}
+
+/// Changes to the lines of files: the new line for a number.
+#[derive(Debug, Default)]
+struct Changes {
+    hidden: BTreeMap<PathBuf, BTreeSet<usize>>,
+    instead: BTreeMap<(PathBuf, usize), String>,
+}
+
+/// Puts what does not work with our module out of force: calls of the module's commands, and its
+/// sections if they are the community module's.
+pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> io::Result<Taken> {
+    let mut taken = Taken::default();
+    let mut changes = Changes::default();
+    if its_sections {
+        take_sections(config, &mut changes, &mut taken);
+    }
+    for section in &config.sections {
+        take_calls(plan, section, &mut changes, &mut taken)?;
+    }
+    let folder = config.files.first().and_then(|file| file.parent());
+    for (file, hidden) in &changes.hidden {
+        if !folder.is_some_and(|folder| file.starts_with(folder))
+            && let Some(repository) = git::work_tree(file)
+        {
+            taken.notes.push(format!(
+                "{} belongs to the git repository {} and was left alone: what is in there for the \
+                 community module has to be deleted by hand (line {})",
+                file.display(),
+                repository.display(),
+                hidden.iter().next().map_or(0, |line| line + 1)
+            ));
+            continue;
+        }
+        let text = plan.text(file)?.unwrap_or_default();
+        let end = marks::line_end(&text);
+        let mut changed = String::with_capacity(text.len());
+        for (number, line) in text.split_inclusive('\n').enumerate() {
+            let bare = line.trim();
+            if hidden.contains(&number) && !bare.is_empty() && !bare.starts_with('#') {
+                // Ours above the old one, for the last line of a file may have no end.
+                if let Some(instead) = changes.instead.get(&(file.clone(), number)) {
+                    changed += &marks::added(instead);
+                    changed += end;
+                }
+                changed += &marks::hidden(line);
+            } else {
+                changed += line;
+            }
+        }
+        plan.edit(
+            file,
+            changed,
+            "without what only the community module knows",
+        )?;
+    }
+    Ok(taken)
+}
+
+/// Its device, heater and verify_heater sections; what the user chose in them goes into ours.
+fn take_sections(config: &Config, changes: &mut Changes, taken: &mut Taken) {
+    let mut device: Vec<(String, String)> = Vec::new();
+    let mut more: Vec<(String, String)> = Vec::new();
+    let set = |options: &mut Vec<(String, String)>, (name, value): &(String, String)| {
+        options.retain(|(other, _)| other != name);
+        options.push((name.clone(), value.clone()));
+    };
+    for section in config.named("panda_breath") {
+        for option in &section.options {
+            set(&mut device, option);
+        }
+        changes.hide(section);
+    }
+    for section in config.named("heater_generic panda_breath") {
+        for option in &section.options {
+            if !usual(&HEATER, option) {
+                set(&mut more, option);
+            }
+        }
+        changes.hide(section);
+    }
+    for section in config.named("verify_heater panda_breath") {
+        if section.options.iter().all(|option| usual(&VERIFY, option)) {
+            changes.hide(section);
+        } else {
+            let place = section.place();
+            taken.notes.push(format!(
+                "{place} was kept, because its values are not those of the community module's \
+                 documentation; without it, a lost device pauses a print instead of stopping it"
+            ));
+        }
+    }
+    let firmware = device.iter().find(|(name, _)| name == "firmware");
+    let firmware = firmware
+        .map_or("stock", |(_, value)| value.as_str())
+        .to_lowercase();
+    for (name, value) in device {
+        match OPTIONS.iter().find(|(option, _)| *option == name) {
+            Some((_, of)) if of.is_empty() || *of == firmware => taken.options.push((name, value)),
+            Some(_) => {}
+            None => taken.notes.push(format!(
+                "option '{name}: {value}' of [panda_breath] is not one of the community module's \
+                 and was left out"
+            )),
+        }
+    }
+    taken.options.extend(more);
+}
+
+fn usual(usual: &[(&str, &[&str])], (name, value): &(String, String)) -> bool {
+    let number = |text: &str| text.parse::<f64>().ok();
+    usual.iter().any(|(option, values)| {
+        option == name
+            && values.iter().any(|usual| {
+                *usual == value || number(usual).is_some() && number(usual) == number(value)
+            })
+    })
+}
+
+fn take_calls(
+    plan: &Plan,
+    section: &Section,
+    changes: &mut Changes,
+    taken: &mut Taken,
+) -> io::Result<()> {
+    let text = plan.text(&section.file)?.unwrap_or_default();
+    let lines: Vec<&str> = text.split('\n').collect();
+    let calls: Vec<(usize, Call)> = section
+        .lines
+        .clone()
+        .skip(1)
+        .filter(|number| !changes.is_hidden(&section.file, *number))
+        .filter_map(|number| Some((number, call(lines[number])?)))
+        .collect();
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let name = section.name.to_uppercase();
+    if name == "GCODE_MACRO M141" || name == "GCODE_MACRO M191" {
+        changes.hide(section);
+        taken.macros = true;
+        return Ok(());
+    }
+    for (number, call) in calls {
+        let place = format!("{}, line {}", section.file.display(), number + 1);
+        let Call::Line { instead, command } = call else {
+            taken.notes.push(format!(
+                "{place}: a command of the community module is called in the middle of a line; \
+                 Klipper does not know it any more: change it by hand (docs/community-module.md)"
+            ));
+            continue;
+        };
+        let hidden = changes.hidden.entry(section.file.clone()).or_default();
+        hidden.insert(number);
+        let at = (section.file.clone(), number);
+        let off = instead.ends_with(OFF);
+        changes.instead.insert(at, instead);
+        taken.notes.push(if off {
+            format!("{place}: '{command}' is now '{OFF}'")
+        } else {
+            format!(
+                "{place}: '{command}' is now a line in the console, for nothing does quite the \
+                 same: see docs/community-module.md for what to write there"
+            )
+        });
+    }
+    Ok(())
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Call {
+    /// It has the line to itself.
+    Line { instead: String, command: String },
+    /// It is somewhere in a line.
+    Inside,
+}
+
+/// The call of a command of the community module in this line.
+fn call(line: &str) -> Option<Call> {
+    let line = line.split('#').next().unwrap_or("").trim_end();
+    let upper = line.to_ascii_uppercase();
+    let (at, name) = COMMANDS.iter().find_map(|name| {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (at, _) = upper.match_indices(name).find(|(at, _)| {
+            !upper[..*at].ends_with(word) && !upper[at + name.len()..].starts_with(word)
+        })?;
+        Some((at, *name))
+    })?;
+    let (before, command) = line.split_at(at);
+    let key = before.trim_end();
+    let option = key.strip_suffix([':', '=']).is_some_and(|key| {
+        let key = key.trim();
+        !before.starts_with([' ', '\t'])
+            && !key.is_empty()
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    });
+    if !(key.is_empty() || option) || command.contains("{%") {
+        // Only a call counts, not a word in a text or the name of a variable.
+        let called = key.ends_with("%}") || key.is_empty() || option;
+        return called.then_some(Call::Inside);
+    }
+    let off = name == "PANDA_BREATH_DRY_STOP"
+        || name == "PANDA_BREATH_AUTO"
+            && upper[at..]
+                .split_whitespace()
+                .any(|word| word == "ENABLE=0");
+    let instead = if off {
+        OFF.to_owned()
+    } else {
+        format!(
+            "{{action_respond_info(\"panda-breath: {name} was a command of the community module, \
+             and nothing was done. See docs/community-module.md\")}}"
+        )
+    };
+    Some(Call::Line {
+        instead: format!("{before}{instead}"),
+        command: command.to_owned(),
+    })
+}
+
+impl Changes {
+    fn is_hidden(&self, file: &Path, line: usize) -> bool {
+        self.hidden
+            .get(file)
+            .is_some_and(|lines| lines.contains(&line))
+    }
+
+    /// The whole section; blank lines and comments need not be.
+    fn hide(&mut self, section: &Section) {
+        let lines = self.hidden.entry(section.file.clone()).or_default();
+        lines.extend(section.lines.clone());
+    }
+}

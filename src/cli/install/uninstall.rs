@@ -1,0 +1,248 @@
+//! `panda-breath uninstall`: takes away what `install` put there, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::ask::Talk;
+use super::community::{self, Module};
+use super::config::Config;
+use super::machine::{Instance, Machine};
+use super::marks::{self, Stamp};
+use super::plan::{BACKUP, Plan, backup_of};
+use super::{
+    CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, module_folder,
+    proceed, restart,
+};
+
+/// What an edited file of ours is renamed to.
+const SAVED: &str = ".saved";
+
+/// Take back what `panda-breath install` did.
+///
+/// Files are again as they were before, byte for byte; where they were edited meanwhile, only what
+/// came from `install` goes. A community module that was there before is put back. The wheel itself
+/// stays: pip removes it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  ~/klippy-env/bin/panda-breath uninstall --dry-run
+  ~/klippy-env/bin/panda-breath uninstall
+
+Exit codes: 0 done, or nothing to do; 1 refused or failed, and nothing was changed; 2 wrong \
+arguments.")]
+pub(in crate::cli) struct Arguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    #[command(flatten)]
+    pub(super) manner: Manner,
+}
+
+pub(in crate::cli) fn run(arguments: &Arguments, python: Option<Python>) -> io::Result<()> {
+    let stdin = io::stdin();
+    let (mut lines, mut out) = (stdin.lock(), io::stdout());
+    let mut talk = Talk::new(&mut lines, &mut out, arguments.manner.yes);
+    uninstall(arguments, &Here::real(python), &mut talk)
+}
+
+pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Result<()> {
+    let place = &arguments.place;
+    let instance = find(place, here)?;
+    let mut plan = Plan::default();
+    let mut notes: Vec<String> = Vec::new();
+
+    let printer_cfg = fs::canonicalize(&instance.printer_cfg)?;
+    take_back_config(place, &instance, &printer_cfg, &mut plan, &mut notes)?;
+    let others = others_with_it(place, here, &printer_cfg);
+    if let Some(other) = others {
+        notes.push(format!(
+            "the module stays in {}, because {} needs it",
+            instance.klipper.display(),
+            other.display()
+        ));
+    } else {
+        take_back_module(&instance.klipper, &mut plan)?;
+    }
+
+    for note in &notes {
+        talk.say(&format!("note: {note}"))?;
+    }
+    if plan.is_empty() {
+        talk.say("Nothing of 'panda-breath install' is here: nothing to do.")?;
+    } else {
+        if !proceed(&plan, arguments.manner, talk)? {
+            return Ok(());
+        }
+        talk.say(&format!("\nNext: {}", restart(&instance)))?;
+        if let Some(python) = &here.python {
+            let pip = python.prefix.join("bin/python");
+            talk.say(&format!(
+                "Then: {} -m pip uninstall panda-breath",
+                pip.display()
+            ))?;
+        }
+    }
+    if let Some(unit) = extras::guard_unit_left(place) {
+        talk.say(&format!(
+            "The guard service: sudo systemctl disable --now panda-breath-guard && sudo rm {}",
+            unit.display()
+        ))?;
+    }
+    Ok(())
+}
+
+fn take_back_config(
+    place: &Place,
+    instance: &Instance,
+    printer_cfg: &Path,
+    plan: &mut Plan,
+    notes: &mut Vec<String>,
+) -> io::Result<()> {
+    let folder = printer_cfg.parent().unwrap_or(Path::new("/")).to_owned();
+    let config = Config::read(printer_cfg, plan)?;
+    let mut files: BTreeSet<PathBuf> = config.files.iter().cloned().collect();
+    // What is not included any more was edited all the same.
+    edited_in(&folder, 0, &mut files);
+    let moonraker = instance.config_folder().join("moonraker.conf");
+    let moonraker = place.moonraker_conf.clone().unwrap_or(moonraker);
+    files.extend(fs::canonicalize(moonraker));
+    for name in [CONFIG, MACROS] {
+        files.insert(folder.join(name));
+    }
+    for file in files {
+        let Some(text) = plan.text(&file)? else {
+            continue;
+        };
+        match marks::stamp(&text) {
+            Stamp::Untouched => plan.remove(&file, ""),
+            Stamp::Edited => {
+                let mut saved = file.clone().into_os_string();
+                saved.push(SAVED);
+                plan.rename(&file, Path::new(&saved), "it was edited, so it is kept");
+            }
+            Stamp::Foreign => take_back(&file, &text, plan, notes)?,
+        }
+    }
+    // What is left would keep Klipper from starting without the module.
+    let left = Config::read(printer_cfg, plan)?;
+    for (file, line, _) in left.includes.iter().filter(|(_, _, other)| {
+        [CONFIG, MACROS]
+            .iter()
+            .any(|name| *other == folder.join(name))
+            && !matches!(plan.text(other), Ok(Some(_)))
+    }) {
+        notes.push(format!(
+            "{}, line {}, includes what is going away, and was not written by 'install': delete \
+             it, or Klipper will not start",
+            file.display(),
+            line + 1
+        ));
+    }
+    let aside = [
+        module_folder(&instance.klipper),
+        instance.klipper.join("klippy/extras"),
+    ]
+    .map(|folder| backup_of(&folder.join(MODULE)));
+    let comes_back = aside.iter().any(|path| fs::symlink_metadata(path).is_ok());
+    if let Some(section) = left.device().filter(|_| !comes_back) {
+        notes.push(format!(
+            "{} was not written by 'install': delete it, or Klipper will not start without the \
+             module",
+            section.place()
+        ));
+    }
+    Ok(())
+}
+
+/// Our lines out of a file of the user's; the copy of it goes where it is the same again.
+fn take_back(file: &Path, text: &str, plan: &mut Plan, notes: &mut Vec<String>) -> io::Result<()> {
+    let bare = marks::undone(text).map_err(|why| failed(format!("{}: {why}", file.display())))?;
+    let copy = backup_of(file);
+    let kept = if copy.is_file() {
+        super::plan::read(&copy)?
+    } else {
+        None
+    };
+    if bare == text && kept.is_none() {
+        return Ok(());
+    }
+    if bare.is_empty() && kept.is_none() {
+        plan.remove(file, "");
+        return Ok(());
+    }
+    plan.write(file, bare.clone(), "without the lines of 'install'")?;
+    if kept.as_ref() == Some(&bare) {
+        plan.remove(&copy, "");
+    } else if kept.is_some() {
+        notes.push(format!(
+            "{} was edited since; {} shows it as it was before 'install', and can be deleted",
+            file.display(),
+            copy.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The files of which there is a copy, in this folder and below.
+fn edited_in(folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && depth < 4 {
+            edited_in(&path, depth + 1, files);
+        } else if let Some(name) = path.to_str().and_then(|path| path.strip_suffix(BACKUP)) {
+            files.insert(PathBuf::from(name));
+        }
+    }
+}
+
+/// Another Klipper from this checkout that is configured for the device.
+fn others_with_it(place: &Place, here: &Here, printer_cfg: &Path) -> Option<PathBuf> {
+    let machine = Machine {
+        homes: vec![place.home.clone().unwrap_or_else(|| here.home.clone())],
+        units: place.systemd_dir.clone(),
+        proc: here.proc.clone(),
+    };
+    let mut others = machine
+        .instances()
+        .into_iter()
+        .map(|instance| instance.printer_cfg);
+    others.find(|other| {
+        let Ok(other) = fs::canonicalize(other) else {
+            return false;
+        };
+        let config = Config::read(&other, &Plan::default());
+        other != printer_cfg && config.is_ok_and(|config| config.device().is_some())
+    })
+}
+
+fn take_back_module(klipper: &Path, plan: &mut Plan) -> io::Result<()> {
+    let target = module_folder(klipper).join(MODULE);
+    let ours = plan
+        .text(&target)?
+        .is_some_and(|text| community::module(&text) == Module::Shim);
+    if ours {
+        plan.remove(&target, "");
+    }
+    let mut places = vec![target.clone(), klipper.join("klippy/extras").join(MODULE)];
+    places.dedup();
+    for path in places {
+        let aside = backup_of(&path);
+        let free = fs::symlink_metadata(&path).is_err() || path == target && ours;
+        if fs::symlink_metadata(&aside).is_ok() && free {
+            plan.rename(&aside, &path, "as it was before 'install'");
+        }
+    }
+    if let Some(list) = git::exclude_of(klipper)
+        && let Some(text) = plan.text(&list)?
+    {
+        take_back(&list, &text, plan, &mut Vec::new())?;
+    }
+    Ok(())
+}
