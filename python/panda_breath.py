@@ -80,10 +80,17 @@ def load_native(config):
         ) from None
     if native.INTERFACE == INTERFACE:
         return native
-    if native.INTERFACE < INTERFACE:
+    # Where 'panda-breath install' was used, this file is the wheel's own.
+    site = os.path.dirname(os.path.dirname(os.path.abspath(getattr(native, "__file__", ""))))
+    if site == os.path.dirname(os.path.abspath(__file__)):
+        remedy = "Run '%s -m pip install --force-reinstall panda-breath'" % (sys.executable,)
+    elif native.INTERFACE < INTERFACE:
         remedy = "Run '%s'" % (pip,)
     else:
-        remedy = "Copy panda_breath.py of version %s into klippy/extras" % (native.__version__,)
+        remedy = "Run '%s install', or copy panda_breath.py of version %s into klippy/extras" % (
+            os.path.join(os.path.dirname(sys.executable), "panda-breath"),
+            native.__version__,
+        )
     raise config.error(
         "[%s]: panda_breath.py has interface %d, but the installed panda-breath %s has interface "
         "%d. %s, then restart the Klipper service (RESTART is not enough)."

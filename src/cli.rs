@@ -100,6 +100,12 @@ mod tests {
         assert_eq!(code(&["simulate", "--inject", "/nonexistent/inject"]), 1);
         assert_eq!(code(&["guard-service", "--help"]), 0);
         assert_eq!(code(&["guard-service", "now"]), 2);
+        assert_eq!(code(&["install", "--help"]), 0);
+        assert_eq!(code(&["install", "--port", "80"]), 2);
+        assert_eq!(code(&["install", "--firmware", "esphome"]), 2);
+        assert_eq!(code(&["install", "--home", "/nonexistent"]), 1);
+        assert_eq!(code(&["uninstall", "--help"]), 0);
+        assert_eq!(code(&["uninstall", "--home", "/nonexistent"]), 1);
         assert_eq!(code(&["bind-broker", "--help"]), 0);
         assert_eq!(code(&["bind-broker", "127.2.0.3"]), 2);
         assert_eq!(code(&["bind-broker", "127.2.0.3:1", "--broker", "name"]), 2);

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import SECTION, Make
 from fake_native import Driver
+from printers import SHIM
 
 HEATER = "heater_generic panda_breath"
 
@@ -469,7 +470,7 @@ def test_without_our_section_the_module_wants_no_wheel(
     ("interface", "remedy"),
     [
         (0, "-m pip install --upgrade panda-breath', then restart the Klipper service"),
-        (4, "Copy panda_breath.py of version 9.9.9 into klippy/extras, then restart the Klipper"),
+        (4, "panda-breath install', or copy panda_breath.py of version 9.9.9 into klippy/extras"),
     ],
 )
 def test_another_interface_is_a_config_error_that_says_who_is_behind(
@@ -482,6 +483,18 @@ def test_another_interface_is_a_config_error_that_says_who_is_behind(
         host.reason
     )
     assert remedy in host.reason
+
+
+def test_a_wheel_at_odds_with_itself_is_installed_anew(
+    make: Make, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the compiled half is where 'panda-breath install' has Klipper load this file from."""
+    native = driver.module(4, "9.9.9")
+    native.__file__ = str(SHIM.with_name("panda_breath_native") / "__init__.py")
+    monkeypatch.setitem(sys.modules, "panda_breath_native", native)
+    host = make()
+    assert host.state == "error"
+    assert "-m pip install --force-reinstall panda-breath', then restart" in host.reason
 
 
 def test_another_version_with_the_same_interface_is_no_error(

@@ -4,6 +4,7 @@
 mod ask;
 mod community;
 mod config;
+mod configure;
 mod extras;
 mod git;
 mod machine;
@@ -23,9 +24,8 @@ use clap::Args;
 
 use ask::Talk;
 use community::Module;
-use config::Config;
+use configure::configure;
 use machine::{Instance, Machine};
-use marks::Stamp;
 use options::DeviceOptions;
 use plan::{Plan, backup_of};
 pub(super) use uninstall::Arguments as UninstallArguments;
@@ -51,12 +51,11 @@ except ImportError as e:
 const MODULE: &str = "panda_breath.py";
 const CONFIG: &str = "panda_breath.cfg";
 const MACROS: &str = "panda_breath_macros.cfg";
-const MACROS_TEXT: &str = include_str!("../../examples/m141_m191.cfg");
 
 /// Install Panda Breath into Klipper or Kalico.
 ///
 /// Finds Klipper and its printer.cfg, puts a small file into klippy/extras (Kalico: klippy/plugins)
-/// that loads the module from this Python environment, writes panda_breath.cfg beside printer.cfg
+/// that loads the module from this Python environment, writes `panda_breath.cfg` beside printer.cfg
 /// and a line into printer.cfg that includes it. Shows what it is going to do and asks first, but
 /// only on a terminal. Can be run again at any time: what is in place already is left alone.
 #[derive(Debug, Args)]
@@ -69,18 +68,15 @@ Example:
 
 Exit codes: 0 done, or nothing to do; 1 refused or failed, and nothing was changed; 2 wrong \
 arguments.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    device: DeviceOptions,
-    #[command(flatten)]
-    place: Place,
     /// Add the macros M141 and M191, as slicers write them, without asking.
     #[arg(long, overrides_with = "no_macros")]
     macros: bool,
     /// Add no macros.
     #[arg(long)]
     no_macros: bool,
-    /// Add an [update_manager] section to moonraker.conf, even if Moonraker can not update this
+    /// Add an `[update_manager]` section to moonraker.conf, even if Moonraker can not update this
     /// installation, because it came from a file.
     #[arg(long, overrides_with = "no_update_manager")]
     update_manager: bool,
@@ -99,6 +95,10 @@ pub(super) struct Arguments {
     print_guard_unit: bool,
     #[command(flatten)]
     manner: Manner,
+    #[command(flatten)]
+    device: DeviceOptions,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Where things are. Each is found by itself where it is in its usual place.
@@ -454,196 +454,6 @@ fn place_module(plan: &mut Plan, klipper: &Path) -> io::Result<bool> {
     plan.write(&target, SHIM.to_owned(), "loads the module from the wheel")?;
     git::exclude(plan, klipper, &unseen)?;
     Ok(community)
-}
-
-// The configuration
-
-fn configure(
-    arguments: &Arguments,
-    printer_cfg: &Path,
-    community: bool,
-    plan: &mut Plan,
-    report: &mut Report,
-    talk: &mut Talk<'_>,
-) -> io::Result<()> {
-    let ours = printer_cfg.with_file_name(CONFIG);
-    let config = Config::read(printer_cfg, plan)?;
-    let taken = community::replace(plan, &config, community)?;
-    report.notes.extend(taken.notes);
-    let mut on_top: Vec<String> = Vec::new();
-
-    let config = Config::read(printer_cfg, plan)?;
-    let given = !arguments.device.is_empty();
-    let elsewhere = config.device().filter(|section| section.file != ours);
-    if let Some(section) = elsewhere {
-        let also = if given {
-            "; the options given here were not used"
-        } else {
-            ""
-        };
-        report
-            .notes
-            .push(format!("{} is used as it is{also}", section.place()));
-    } else {
-        write_section(arguments, &taken.options, &ours, plan, report, talk)?;
-        if !included_in_time(&config, &ours) {
-            on_top.push(format!("[include {CONFIG}]"));
-        }
-    }
-    if let Some(line) = add_macros(
-        arguments,
-        &config,
-        taken.macros,
-        printer_cfg,
-        plan,
-        report,
-        talk,
-    )? {
-        on_top.push(line);
-    }
-    if !on_top.is_empty() {
-        let text = plan.text(printer_cfg)?.unwrap_or_default();
-        let what = format!("{} at the top", on_top.join(", "));
-        plan.edit(printer_cfg, marks::with_lines_on_top(&text, &on_top), &what)?;
-    }
-    Ok(())
-}
-
-/// Our section, in a file of its own.
-fn write_section(
-    arguments: &Arguments,
-    taken: &[(String, String)],
-    ours: &Path,
-    plan: &mut Plan,
-    report: &mut Report,
-    talk: &mut Talk<'_>,
-) -> io::Result<()> {
-    let given = !arguments.device.is_empty();
-    let old = plan.text(ours)?;
-    let stamp = old.as_deref().map(marks::stamp);
-    let has_section = old.as_deref().is_some_and(|text| {
-        text.lines()
-            .any(|line| line.starts_with("[panda_breath]") || line.starts_with("[panda_breath "))
-    });
-    let rewrite = stamp == Some(Stamp::Untouched) && given;
-    if has_section && !rewrite {
-        if given {
-            report.notes.push(format!(
-                "{} has a section already and stays as it is: the options given here were not \
-                 used",
-                ours.display()
-            ));
-        }
-        return Ok(());
-    }
-    let device = if given || !taken.is_empty() {
-        arguments.device.clone()
-    } else {
-        arguments.device.asked(talk)?
-    };
-    let body = device.section(taken);
-    match (old, stamp) {
-        (Some(text), Some(Stamp::Foreign | Stamp::Edited)) => {
-            let text = marks::with_block_on_top(&text, &body);
-            plan.edit(ours, text, "[panda_breath] at the top")
-        }
-        _ => plan.write(ours, marks::stamped(&body), "the section [panda_breath]"),
-    }
-}
-
-/// Whether the file is included already, above all that needs it.
-fn included_in_time(config: &Config, ours: &Path) -> bool {
-    let uses = |(option, value): &(String, String)| {
-        let chip = value.split(':').next().unwrap_or("").split(' ').next();
-        (option == "sensor_type" || option == "heater_pin") && chip == Some("panda_breath")
-    };
-    let first_use = config
-        .sections
-        .iter()
-        .position(|section| section.options.iter().any(uses));
-    let ours_at = config
-        .sections
-        .iter()
-        .position(|section| section.file == ours);
-    let included = config.includes.iter().any(|(_, _, file)| file == ours);
-    match (first_use, ours_at) {
-        _ if !included => false,
-        (Some(first), Some(ours)) => ours <= first,
-        (Some(_), None) => false,
-        (None, _) => true,
-    }
-}
-
-/// The macros, and the line that includes them.
-fn add_macros(
-    arguments: &Arguments,
-    config: &Config,
-    replaced: bool,
-    printer_cfg: &Path,
-    plan: &mut Plan,
-    report: &mut Report,
-    talk: &mut Talk<'_>,
-) -> io::Result<Option<String>> {
-    let file = printer_cfg.with_file_name(MACROS);
-    if config.includes.iter().any(|(_, _, other)| *other == file) {
-        return Ok(None);
-    }
-    let mut there = ["gcode_macro M141", "gcode_macro M191"]
-        .iter()
-        .flat_map(|name| config.named(name));
-    if let Some(section) = there.next() {
-        if arguments.macros {
-            let place = section.place();
-            report
-                .notes
-                .push(format!("{place} is there already: no macros were added"));
-        }
-        return Ok(None);
-    }
-    let others = config
-        .device()
-        .is_some_and(|section| section.name != "panda_breath");
-    let heater = config.sections.iter().find(|section| {
-        section
-            .option("heater_pin")
-            .is_some_and(|pin| pin.starts_with("panda_breath:"))
-    });
-    let heater = heater
-        .and_then(|section| section.name.split(' ').nth(1))
-        .unwrap_or("panda_breath");
-    let wanted = if arguments.no_macros && !replaced {
-        false
-    } else if arguments.macros || replaced {
-        true
-    } else {
-        !others
-            && talk.yes(
-                "Add the macros M141 and M191, with which slicers set the chamber?",
-                true,
-            )?
-    };
-    if !wanted {
-        return Ok(None);
-    }
-    if plan
-        .text(&file)?
-        .is_some_and(|text| marks::stamp(&text) == Stamp::Foreign)
-    {
-        report.notes.push(format!(
-            "{} is not ours: no macros were added",
-            file.display()
-        ));
-        return Ok(None);
-    }
-    if plan.text(&file)?.is_none() {
-        let text = MACROS_TEXT
-            .lines()
-            .filter(|line| !line.starts_with("# Copy this file"));
-        let text = text.map(|line| format!("{line}\n")).collect::<String>();
-        let text = text.replace("\"panda_breath\"", &format!("\"{heater}\""));
-        plan.write(&file, marks::stamped(&text), "the macros M141 and M191")?;
-    }
-    Ok(Some(format!("[include {MACROS}]")))
 }
 
 /// The file itself, where this is a link; refused if it is in somebody's repository, which would

@@ -113,30 +113,26 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
         }
         let text = plan.text(file)?.unwrap_or_default();
         let end = marks::line_end(&text);
-        let mut changed = String::with_capacity(text.len());
+        let mut new = String::with_capacity(text.len());
         for (number, line) in text.split_inclusive('\n').enumerate() {
             let bare = line.trim();
             if hidden.contains(&number) && !bare.is_empty() && !bare.starts_with('#') {
                 // Ours above the old one, for the last line of a file may have no end.
                 if let Some(instead) = changes.instead.get(&(file.clone(), number)) {
-                    changed += &marks::added(instead);
-                    changed += end;
+                    new += &marks::added(instead);
+                    new += end;
                 }
-                changed += &marks::hidden(line);
+                new += &marks::hidden(line);
             } else {
-                changed += line;
+                new += line;
             }
         }
-        plan.edit(
-            file,
-            changed,
-            "without what only the community module knows",
-        )?;
+        plan.edit(file, new, "without what only the community module knows")?;
     }
     Ok(taken)
 }
 
-/// Its device, heater and verify_heater sections; what the user chose in them goes into ours.
+/// Its sections for device, heater and `verify_heater`; what the user chose in them goes into ours.
 fn take_sections(config: &Config, changes: &mut Changes, taken: &mut Taken) {
     let mut device: Vec<(String, String)> = Vec::new();
     let mut more: Vec<(String, String)> = Vec::new();

@@ -169,7 +169,7 @@ pub(super) fn guard_service(
         return Ok(());
     }
     let question = "Write the guard service, for when all of Klipper's processes are killed?";
-    if !arguments.guard_service && !(talk.asks() && talk.yes(question, false)?) {
+    if !(arguments.guard_service || talk.asks() && talk.yes(question, false)?) {
         report.guard = true;
         return Ok(());
     }

@@ -52,9 +52,8 @@ impl Machine {
                 .any(|home| file.starts_with(real(home)) || instance.printer_cfg.starts_with(home));
             match found.iter_mut().find(|other| same(other)) {
                 Some(other) if other.python.is_none() => other.python = instance.python,
-                Some(_) => {}
                 None if at_home => found.push(instance),
-                None => {}
+                Some(_) | None => {}
             }
         }
         name_apart(&mut found);
@@ -123,7 +122,7 @@ impl Machine {
         found
     }
 
-    /// The layouts of MainsailOS, KIAUH, OctoPrint's images and the Snapmaker U1.
+    /// The layouts of `MainsailOS`, KIAUH, `OctoPrint`'s images and the Snapmaker U1.
     fn by_folder(&self) -> Vec<Instance> {
         let mut found = Vec::new();
         for home in &self.homes {
@@ -174,7 +173,10 @@ pub(super) fn from_command(words: &[String]) -> Option<Instance> {
         .iter()
         .position(|word| word.ends_with("/klippy/klippy.py"))?;
     let klippy = Path::new(&words[at]);
-    let printer_cfg = words[at + 1..].iter().find(|word| word.ends_with(".cfg"))?;
+    let printer_cfg = words[at + 1..].iter().find(|word| {
+        let extension = Path::new(word).extension();
+        extension.is_some_and(|extension| extension == "cfg")
+    })?;
     let python = words[..at].iter().rev().find(|word| !word.starts_with('-'));
     let python = python.map(|word| PathBuf::from(word.trim_start_matches(['-', '@', ':', '+'])));
     Some(Instance {
@@ -187,11 +189,12 @@ pub(super) fn from_command(words: &[String]) -> Option<Instance> {
 
 /// Instances of the same name get one by which they can be told apart.
 fn name_apart(found: &mut [Instance]) {
-    for at in 0..found.len() {
-        if found[at].name.is_empty() {
-            let data = found[at].config_folder().parent().unwrap_or(Path::new("/"));
+    for one in found {
+        if one.name.is_empty() {
+            let data = one.config_folder().parent().unwrap_or(Path::new("/"));
             let name = data.file_name().unwrap_or_default().to_string_lossy();
-            found[at].name = name.trim_end_matches("_data").to_owned();
+            let name = name.trim_end_matches("_data").to_owned();
+            one.name = name;
         }
     }
 }

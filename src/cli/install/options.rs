@@ -8,7 +8,7 @@ use super::ask::Talk;
 
 const USUAL_HOST: &str = "PandaBreath.local";
 
-/// What `[panda_breath]` is to say; more can be written into panda_breath.cfg afterwards.
+/// What `[panda_breath]` is to say; more can be written into `panda_breath.cfg` afterwards.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "The device")]
 pub(super) struct DeviceOptions {
@@ -94,10 +94,11 @@ impl DeviceOptions {
         {
             options.insert(0, ("host".to_owned(), USUAL_HOST.to_owned()));
         }
-        let lines: String = options
+        let lines: Vec<String> = options
             .iter()
             .map(|(name, value)| format!("{name}: {value}\n"))
             .collect();
+        let lines = lines.concat();
         format!(
             "# The Panda Breath. All options: docs/configuration.md of panda-breath. After a change \
              RESTART is enough.\n[panda_breath]\n{lines}"

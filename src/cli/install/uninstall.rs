@@ -36,9 +36,9 @@ Exit codes: 0 done, or nothing to do; 1 refused or failed, and nothing was chang
 arguments.")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
-    pub(super) place: Place,
-    #[command(flatten)]
     pub(super) manner: Manner,
+    #[command(flatten)]
+    pub(super) place: Place,
 }
 
 pub(in crate::cli) fn run(arguments: &Arguments, python: Option<Python>) -> io::Result<()> {
@@ -232,6 +232,15 @@ fn take_back_module(klipper: &Path, plan: &mut Plan) -> io::Result<()> {
     }
     let mut places = vec![target.clone(), klipper.join("klippy/extras").join(MODULE)];
     places.dedup();
+    // What Python has compiled from it.
+    let compiled = target.with_file_name("__pycache__");
+    for entry in fs::read_dir(&compiled).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if ours && name.starts_with("panda_breath.") && name.ends_with(".pyc") {
+            plan.remove(&entry.path(), "");
+        }
+    }
     for path in places {
         let aside = backup_of(&path);
         let free = fs::symlink_metadata(&path).is_err() || path == target && ours;

@@ -1,0 +1,156 @@
+//! What users have in their files, and do to them.
+
+use super::*;
+
+#[test]
+fn what_was_edited_meanwhile_stays() {
+    let home = Home::new();
+    home.run("install");
+    let printer_cfg = "pi/printer_data/config/printer.cfg";
+    let edited = home
+        .get(printer_cfg)
+        .replace("max_velocity: 300", "max_velocity: 250");
+    home.put(printer_cfg, &format!("[new]\n{edited}#*# more = 1\n"));
+    let section = "pi/printer_data/config/panda_breath.cfg";
+    let mine = home.get(section) + "max_target: 55\n";
+    home.put(section, &mine);
+    let again = home.run("install --host 192.168.1.50");
+    assert!(
+        again.contains("stays as it is") && again.contains("nothing to do"),
+        "{again}"
+    );
+    let said = home.run("uninstall");
+    let wanted = PRINTER_CFG.replace("max_velocity: 300", "max_velocity: 250");
+    assert_eq!(
+        home.get(printer_cfg),
+        format!("[new]\n{wanted}#*# more = 1\n")
+    );
+    assert!(said.contains("printer.cfg was edited since"), "{said}");
+    assert_eq!(
+        home.get("pi/printer_data/config/panda_breath.cfg.saved"),
+        mine
+    );
+    assert!(!home.path(section).exists());
+}
+
+#[test]
+fn a_second_run_with_other_options_changes_what_nobody_has_edited() {
+    let home = Home::new();
+    let before = home.tree();
+    home.run("install --host 192.168.1.50 --no-macros");
+    home.run("install --mqtt-broker 192.168.1.10 --mqtt-username me --macros");
+    let section = home.get("pi/printer_data/config/panda_breath.cfg");
+    let wanted = "\n[panda_breath]\nmqtt_broker: 192.168.1.10\nmqtt_username: me\n";
+    assert!(section.ends_with(wanted), "{section}");
+    let backup = home.get("pi/printer_data/config/printer.cfg.before-panda-breath");
+    assert_eq!(backup, PRINTER_CFG, "copied once");
+    home.run("uninstall");
+    assert_same(&before, &home.tree());
+}
+
+#[test]
+fn a_section_of_the_users_own_is_used_as_it_is() {
+    let home = Home::new();
+    let printer_cfg = format!("[panda_breath]\nhost: a\n{PRINTER_CFG}");
+    home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+    let said = home.run("install --host b --no-macros");
+    assert!(
+        said.contains("[panda_breath] in ") && said.contains("not used"),
+        "{said}"
+    );
+    assert_eq!(home.get("pi/printer_data/config/printer.cfg"), printer_cfg);
+    assert!(
+        !home
+            .path("pi/printer_data/config/panda_breath.cfg")
+            .exists()
+    );
+    let said = home.run("uninstall");
+    assert!(
+        said.contains("was not written by 'install': delete it"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_include_is_above_whatever_needs_it() {
+    let home = Home::new();
+    let own = "[heater_generic chamber]\nheater_pin: panda_breath:pwm\n\
+               sensor_type: panda_breath\n[include panda_breath.cfg]\n";
+    home.put("pi/printer_data/config/printer.cfg", own);
+    home.put(
+        "pi/printer_data/config/panda_breath.cfg",
+        "[panda_breath]\nhost: a\n",
+    );
+    home.there_and_back("", "");
+    home.run("install");
+    let printer_cfg = home.get("pi/printer_data/config/printer.cfg");
+    assert_eq!(printer_cfg, format!("{INCLUDE}{INCLUDE_MACROS}{own}"));
+    let macros = home.get("pi/printer_data/config/panda_breath_macros.cfg");
+    assert!(macros.contains("set heater = \"chamber\""), "{macros}");
+}
+
+#[test]
+fn macros_of_the_users_own_are_not_replaced() {
+    let home = Home::new();
+    let own = format!("{PRINTER_CFG}[gcode_macro m141]\ngcode:\n    M117 own\n");
+    home.put("pi/printer_data/config/printer.cfg", &own);
+    let said = home.there_and_back("--macros", "");
+    assert!(
+        said.contains("[gcode_macro m141]") && said.contains("no macros were added"),
+        "{said}"
+    );
+    home.run("install");
+    assert_eq!(
+        home.get("pi/printer_data/config/printer.cfg"),
+        format!("{INCLUDE}{own}")
+    );
+}
+
+#[test]
+fn line_ends_of_windows_stay() {
+    let home = Home::new();
+    home.put(
+        "pi/printer_data/config/printer.cfg",
+        &PRINTER_CFG.replace('\n', "\r\n"),
+    );
+    home.there_and_back("", "");
+    home.run("install");
+    let printer_cfg = home.get("pi/printer_data/config/printer.cfg");
+    assert_eq!(
+        printer_cfg.matches('\n').count(),
+        printer_cfg.matches("\r\n").count()
+    );
+}
+
+#[test]
+fn a_link_to_a_file_stays_one() {
+    let home = Home::new();
+    let printer_cfg = home.path("pi/printer_data/config/printer.cfg");
+    fs::rename(&printer_cfg, home.path("pi/printer_data/config/real.cfg")).unwrap();
+    symlink("real.cfg", &printer_cfg).unwrap();
+    home.there_and_back("", "");
+}
+
+#[test]
+fn mode_and_owner_stay_and_root_leaves_nothing_of_roots() {
+    let home = Home::new();
+    let root = rustix::process::geteuid().is_root();
+    let everything: Vec<PathBuf> = home.tree().into_keys().collect();
+    for path in everything.iter().filter(|_| root) {
+        std::os::unix::fs::lchown(path, Some(1234), Some(1234)).unwrap();
+    }
+    let printer_cfg = home.path("pi/printer_data/config/printer.cfg");
+    fs::set_permissions(&printer_cfg, fs::Permissions::from_mode(0o660)).unwrap();
+    home.there_and_back("", "");
+    home.run("install");
+    assert_eq!(fs::metadata(&printer_cfg).unwrap().mode() & 0o777, 0o660);
+    let owner = fs::metadata(&printer_cfg).unwrap().uid();
+    for path in home.tree().keys() {
+        assert_eq!(
+            fs::symlink_metadata(path).unwrap().uid(),
+            owner,
+            "{}",
+            path.display()
+        );
+    }
+}
