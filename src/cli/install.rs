@@ -182,6 +182,8 @@ pub(super) fn run(arguments: &Arguments, python: Option<Python>) -> io::Result<(
 struct Report {
     notes: Vec<String>,
     moonraker: bool,
+    /// The unit of the guard service was written, or is to be offered.
+    unit: bool,
     guard: bool,
 }
 
@@ -271,6 +273,10 @@ fn say_next(
     talk.say(&format!("\nNext: {}", restart(instance)))?;
     if report.moonraker {
         talk.say("      sudo systemctl restart moonraker")?;
+    }
+    if report.unit {
+        let enable = "systemctl enable --now panda-breath-guard";
+        talk.say(&format!("      systemctl daemon-reload && {enable}"))?;
     }
     talk.say(&format!(
         "Then SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=45 heats. To undo all this:\n      \

@@ -20,7 +20,6 @@ const COMMANDS: [&str; 3] = [
     "PANDA_BREATH_DRY_START",
     "PANDA_BREATH_DRY_STOP",
 ];
-const OFF: &str = "SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=0";
 /// Its options, and for which firmware they are.
 const OPTIONS: [(&str, &str); 6] = [
     ("firmware", ""),
@@ -94,8 +93,9 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
     if its_sections {
         take_sections(config, &mut changes, &mut taken);
     }
+    let off = format!("SET_HEATER_TEMPERATURE HEATER={} TARGET=0", config.heater());
     for section in &config.sections {
-        take_calls(plan, section, &mut changes, &mut taken)?;
+        take_calls(plan, section, &off, &mut changes, &mut taken)?;
     }
     let folder = config.files.first().and_then(|file| file.parent());
     for (file, hidden) in &changes.hidden {
@@ -195,6 +195,7 @@ fn usual(usual: &[(&str, &[&str])], (name, value): &(String, String)) -> bool {
 fn take_calls(
     plan: &Plan,
     section: &Section,
+    off: &str,
     changes: &mut Changes,
     taken: &mut Taken,
 ) -> io::Result<()> {
@@ -205,7 +206,7 @@ fn take_calls(
         .clone()
         .skip(1)
         .filter(|number| !changes.is_hidden(&section.file, *number))
-        .filter_map(|number| Some((number, call(lines[number])?)))
+        .filter_map(|number| Some((number, call(lines[number], off)?)))
         .collect();
     if calls.is_empty() {
         return Ok(());
@@ -228,10 +229,10 @@ fn take_calls(
         let hidden = changes.hidden.entry(section.file.clone()).or_default();
         hidden.insert(number);
         let at = (section.file.clone(), number);
-        let off = instead.ends_with(OFF);
+        let now_off = instead.ends_with(off);
         changes.instead.insert(at, instead);
-        taken.notes.push(if off {
-            format!("{place}: '{command}' is now '{OFF}'")
+        taken.notes.push(if now_off {
+            format!("{place}: '{command}' is now '{off}'")
         } else {
             format!(
                 "{place}: '{command}' is now a line in the console, for nothing does quite the \
@@ -251,7 +252,7 @@ enum Call {
 }
 
 /// The call of a command of the community module in this line.
-fn call(line: &str) -> Option<Call> {
+fn call(line: &str, off: &str) -> Option<Call> {
     let line = line.split('#').next().unwrap_or("").trim_end();
     let upper = line.to_ascii_uppercase();
     let (at, name) = COMMANDS.iter().find_map(|name| {
@@ -274,13 +275,13 @@ fn call(line: &str) -> Option<Call> {
         let called = key.ends_with("%}") || key.is_empty() || option;
         return called.then_some(Call::Inside);
     }
-    let off = name == "PANDA_BREATH_DRY_STOP"
+    let turns_off = name == "PANDA_BREATH_DRY_STOP"
         || name == "PANDA_BREATH_AUTO"
             && upper[at..]
                 .split_whitespace()
                 .any(|word| word == "ENABLE=0");
-    let instead = if off {
-        OFF.to_owned()
+    let instead = if turns_off {
+        off.to_owned()
     } else {
         format!(
             "{{action_respond_info(\"panda-breath: {name} was a command of the community module, \

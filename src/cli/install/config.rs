@@ -70,6 +70,16 @@ impl Config {
             .find(|section| section.name.split(' ').next() == Some("panda_breath"))
     }
 
+    /// The name of the heater that uses the device.
+    pub(super) fn heater(&self) -> &str {
+        let heater = self.sections.iter().find(|section| {
+            let pin = section.option("heater_pin");
+            pin.is_some_and(|pin| pin.starts_with("panda_breath:"))
+        });
+        let name = heater.and_then(|section| section.name.split(' ').nth(1));
+        name.unwrap_or("panda_breath")
+    }
+
     fn take(&mut self, file: &Path, plan: &Plan, above: &mut Vec<PathBuf>) -> io::Result<()> {
         let Some(text) = plan.text(file)? else {
             return Err(failed(format!("{}: there is no such file", file.display())));

@@ -157,14 +157,6 @@ fn add_macros(
     let others = config
         .device()
         .is_some_and(|section| section.name != "panda_breath");
-    let heater = config.sections.iter().find(|section| {
-        section
-            .option("heater_pin")
-            .is_some_and(|pin| pin.starts_with("panda_breath:"))
-    });
-    let heater = heater
-        .and_then(|section| section.name.split(' ').nth(1))
-        .unwrap_or("panda_breath");
     let wanted = if arguments.no_macros && !replaced {
         false
     } else if arguments.macros || replaced {
@@ -194,7 +186,7 @@ fn add_macros(
             .lines()
             .filter(|line| !line.starts_with("# Copy this file"));
         let text = text.fold(String::new(), |text, line| text + line + "\n");
-        let text = text.replace("\"panda_breath\"", &format!("\"{heater}\""));
+        let text = text.replace("\"panda_breath\"", &format!("\"{}\"", config.heater()));
         plan.write(&file, marks::stamped(&text), "the macros M141 and M191")?;
     }
     Ok(Some(format!("[include {MACROS}]")))

@@ -183,11 +183,7 @@ pub(super) fn guard_service(
         unit_text(python, &user, &services),
         "the guard service",
     )?;
-    report.notes.push(
-        "start the guard service with: systemctl daemon-reload && systemctl enable --now \
-         panda-breath-guard"
-            .to_owned(),
-    );
+    report.unit = true;
     Ok(())
 }
 
