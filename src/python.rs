@@ -395,7 +395,13 @@ fn main(py: Python<'_>) -> PyResult<i32> {
         .getattr("__file__")?
         .extract()?;
     let site = module.ancestors().nth(2).unwrap_or(&module).to_owned();
-    let python = crate::cli::install::Python { prefix, site };
+    let command = arguments.first().map(PathBuf::from).unwrap_or_default();
+    let command = std::path::absolute(&command).unwrap_or(command);
+    let python = crate::cli::install::Python {
+        command,
+        prefix,
+        site,
+    };
     // Python's handler would only be noticed when we return; the default ends us at once.
     let signal = py.import("signal")?;
     signal.call_method1(

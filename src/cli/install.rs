@@ -141,6 +141,8 @@ pub(super) struct Manner {
 /// The Python that this command runs in.
 #[derive(Clone, Debug)]
 pub struct Python {
+    /// The `panda-breath` that was called; not always in the environment's own `bin`.
+    pub command: PathBuf,
     /// Its environment: `sys.prefix`.
     pub prefix: PathBuf,
     /// The folder with the module and the compiled half of it.
@@ -260,6 +262,7 @@ fn proceed(plan: &Plan, manner: Manner, talk: &mut Talk<'_>) -> io::Result<bool>
             return Ok(false);
         }
     }
+    plan.check()?; // an answer can take its time
     plan.carry_out(talk.out)?;
     Ok(true)
 }
@@ -300,7 +303,7 @@ fn restart(instance: &Instance) -> String {
 
 /// This command, with its path.
 fn command(python: &Python) -> String {
-    python.prefix.join("bin/panda-breath").display().to_string()
+    python.command.display().to_string()
 }
 
 // Where Klipper is

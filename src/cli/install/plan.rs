@@ -45,6 +45,8 @@ struct Step {
 pub(super) struct Plan {
     steps: Vec<Step>,
     texts: BTreeMap<PathBuf, Option<String>>,
+    /// What the files to be written had in them when the plan was made.
+    before: BTreeMap<PathBuf, Option<String>>,
 }
 
 impl Plan {
@@ -68,6 +70,9 @@ impl Plan {
             return Ok(());
         }
         let planned = self.texts.insert(path.to_owned(), Some(text.clone()));
+        if planned.is_none() {
+            self.before.insert(path.to_owned(), old);
+        }
         let earlier = self.steps.iter_mut().find(|step| {
             planned.is_some() && step.path == path && matches!(step.deed, Deed::Write(_))
         });
@@ -123,8 +128,18 @@ impl Plan {
         Ok(())
     }
 
-    /// An error if a file cannot be changed; nothing has been done then.
+    /// An error if a file cannot be changed, or was changed since the plan was made, as `SAVE_CONFIG`
+    /// does; nothing has been done then.
     pub(super) fn check(&self) -> io::Result<()> {
+        for (path, before) in &self.before {
+            if read(path)? != *before {
+                return Err(failed(format!(
+                    "{}: somebody else has changed it meanwhile; run this again. Nothing was \
+                     changed",
+                    path.display()
+                )));
+            }
+        }
         for Step { path, deed, .. } in &self.steps {
             let folder = path.parent().unwrap_or(Path::new("/"));
             let place = existing(folder);

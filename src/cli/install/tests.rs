@@ -130,6 +130,7 @@ impl Home {
     fn here(&self) -> Here {
         Here {
             python: Some(Python {
+                command: self.path("pi/klippy-env/bin/panda-breath"),
                 prefix: self.path("pi/klippy-env"),
                 site: self.path("pi/klippy-env/lib/python3/site-packages"),
             }),

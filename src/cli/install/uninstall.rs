@@ -64,7 +64,7 @@ pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>)
             other.display()
         ));
     } else {
-        take_back_module(&instance.klipper, &mut plan)?;
+        take_back_module(&instance.klipper, &mut plan, &mut notes)?;
     }
 
     for note in &notes {
@@ -119,9 +119,7 @@ fn take_back_config(
         match marks::stamp(&text) {
             Stamp::Untouched => plan.remove(&file, ""),
             Stamp::Edited => {
-                let mut saved = file.clone().into_os_string();
-                saved.push(SAVED);
-                plan.rename(&file, Path::new(&saved), "it was edited, so it is kept");
+                plan.rename(&file, &saved(&file), "it was edited, so it is kept");
             }
             Stamp::Foreign => take_back(&file, &text, plan, notes)?,
         }
@@ -155,6 +153,20 @@ fn take_back_config(
         ));
     }
     Ok(())
+}
+
+/// The name for an edited file of ours: one that nothing has yet.
+fn saved(file: &Path) -> PathBuf {
+    let name = |number: u32| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(SAVED);
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
+        PathBuf::from(name)
+    };
+    let mut free = (1..).map(name).filter(|path| !path.exists());
+    free.next().unwrap_or_else(|| name(0))
 }
 
 /// Our lines out of a file of the user's; the copy of it goes where it is the same again.
@@ -222,7 +234,7 @@ fn others_with_it(place: &Place, here: &Here, printer_cfg: &Path) -> Option<Path
     })
 }
 
-fn take_back_module(klipper: &Path, plan: &mut Plan) -> io::Result<()> {
+fn take_back_module(klipper: &Path, plan: &mut Plan, notes: &mut Vec<String>) -> io::Result<()> {
     let target = module_folder(klipper).join(MODULE);
     let ours = plan
         .text(&target)?
@@ -251,7 +263,7 @@ fn take_back_module(klipper: &Path, plan: &mut Plan) -> io::Result<()> {
     if let Some(list) = git::exclude_of(klipper)
         && let Some(text) = plan.text(&list)?
     {
-        take_back(&list, &text, plan, &mut Vec::new())?;
+        take_back(&list, &text, plan, notes)?;
     }
     Ok(())
 }

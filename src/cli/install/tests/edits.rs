@@ -154,3 +154,53 @@ fn mode_and_owner_stay_and_root_leaves_nothing_of_roots() {
         );
     }
 }
+
+#[test]
+fn each_edited_section_is_kept() {
+    let home = Home::new();
+    for host in ["a", "b"] {
+        home.run("install");
+        let section = "pi/printer_data/config/panda_breath.cfg";
+        home.put(
+            section,
+            &home.get(section).replace("PandaBreath.local", host),
+        );
+        home.run("uninstall");
+    }
+    let saved = |name: &str| home.get(&format!("pi/printer_data/config/panda_breath.cfg.{name}"));
+    assert!(saved("saved").ends_with("host: a\n"));
+    assert!(saved("saved.2").ends_with("host: b\n"));
+}
+
+#[test]
+fn what_klipper_saves_while_the_question_stands_is_not_lost() {
+    let home = Home::new();
+    let file = home.path("pi/printer_data/config/printer.cfg");
+    let mut plan = Plan::default();
+    plan.edit(&file, format!("[include a]\n{PRINTER_CFG}"), "")
+        .unwrap();
+    plan.check().unwrap();
+    fs::write(&file, format!("{PRINTER_CFG}#*# max_power = 1\n")).unwrap();
+    let error = plan.check().unwrap_err().to_string();
+    assert!(
+        error.contains("somebody else has changed it meanwhile"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_python_has_compiled_from_it_goes_as_well() {
+    let home = Home::new();
+    home.put(
+        "pi/klipper/klippy/extras/__pycache__/heaters.cpython-311.pyc",
+        "",
+    );
+    let before = home.tree();
+    home.run("install");
+    home.put(
+        "pi/klipper/klippy/extras/__pycache__/panda_breath.cpython-311.pyc",
+        "",
+    );
+    home.run("uninstall");
+    assert_same(&before, &home.tree());
+}

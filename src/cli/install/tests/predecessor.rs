@@ -173,3 +173,21 @@ fn a_copy_by_hand_gives_way_and_comes_back() {
     home.put("pi/klipper/klippy/extras/panda_breath.py", copy);
     home.there_and_back("", "");
 }
+
+#[test]
+fn the_off_in_its_place_is_for_the_heater_by_its_name() {
+    let home = Home::new();
+    let own = "[panda_breath]\nhost: a\n[heater_generic chamber]\nheater_pin: panda_breath:pwm\n\
+               [gcode_macro M141]\ngcode:\n  PANDA_BREATH_AUTO ENABLE=0\n\
+               [gcode_macro END]\ngcode:\n  PANDA_BREATH_DRY_STOP\n";
+    home.put("pi/printer_data/config/printer.cfg", own);
+    home.there_and_back("", "");
+    home.run("install");
+    let printer_cfg = home.get("pi/printer_data/config/printer.cfg");
+    let line = "  SET_HEATER_TEMPERATURE HEATER=chamber TARGET=0 # panda-breath: added\n";
+    assert!(printer_cfg.contains(line), "{printer_cfg}");
+    assert!(
+        home.get("pi/printer_data/config/panda_breath_macros.cfg")
+            .contains("\"chamber\"")
+    );
+}
