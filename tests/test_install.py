@@ -74,8 +74,8 @@ class Home:
         return StubPrinter(BASE, self.config, extras=(self.module,))
 
     def command(self, *words: str) -> str:
-        places = ("--home", str(self.path), "--klippy-env", str(self.python.parent.parent))
-        places += ("--systemd-dir", str(self.path / "systemd"))
+        places = ["--home", str(self.path), "--klippy-env", str(self.python.parent.parent)]
+        places += ["--systemd-dir", str(self.path / "systemd")]
         return run(str(self.python.parent / "panda-breath"), *words, *places)
 
 
@@ -131,11 +131,11 @@ def test_a_wheel_that_has_gone_is_a_config_error_with_the_pip_command(
 def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
     home = Home(tmp_path / "pi")
     script = 'mount -o bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
-    mount = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(home.config))
+    mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(home.config)]
     if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
         pytest.xfail("this computer lets nobody mount anything")
-    command = (str(home.python.parent / "panda-breath"), "install", "--home", str(home.path))
-    command += ("--klippy-env", str(home.python.parent.parent))
+    command = [str(home.python.parent / "panda-breath"), "install", "--home", str(home.path)]
+    command += ["--klippy-env", str(home.python.parent.parent)]
     done = subprocess.run([*mount, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout
     assert "on a read-only file system" in done.stderr

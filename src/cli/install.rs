@@ -325,6 +325,10 @@ fn find(place: &Place, here: &Here) -> io::Result<Instance> {
             .unwrap_or_default();
         found = machine.instances();
     }
+    if found.is_empty() && place.home.is_none() {
+        machine.homes.clear(); // as where the vendor keeps it in /usr
+        found = machine.instances();
+    }
     if let (Some(klipper), Some(printer_cfg)) = (&place.klipper_dir, &place.printer_cfg) {
         let known = found
             .into_iter()

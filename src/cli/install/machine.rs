@@ -31,7 +31,7 @@ impl Instance {
 /// Where to look.
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
-    /// Only Klippers in here are found by themselves.
+    /// Only Klippers in here are found; with none, those of services and processes anywhere.
     pub(super) homes: Vec<PathBuf>,
     pub(super) units: PathBuf,
     pub(super) proc: Option<PathBuf>,
@@ -46,13 +46,11 @@ impl Machine {
         for instance in sources.into_iter().flatten() {
             let file = real(&instance.printer_cfg);
             let same = |other: &Instance| real(&other.printer_cfg) == file;
-            let at_home = self
-                .homes
-                .iter()
-                .any(|home| file.starts_with(real(home)) || instance.printer_cfg.starts_with(home));
+            let anywhere = self.homes.is_empty();
+            let at_home = self.homes.iter().any(|home| file.starts_with(real(home)));
             match found.iter_mut().find(|other| same(other)) {
                 Some(other) if other.python.is_none() => other.python = instance.python,
-                None if at_home => found.push(instance),
+                None if at_home || anywhere => found.push(instance),
                 Some(_) | None => {}
             }
         }

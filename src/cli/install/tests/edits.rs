@@ -204,3 +204,22 @@ fn what_python_has_compiled_from_it_goes_as_well() {
     home.run("uninstall");
     assert_same(&before, &home.tree());
 }
+
+#[test]
+fn an_include_that_the_user_wrote_is_named_when_its_file_goes() {
+    let home = Home::new();
+    home.run("install --no-macros");
+    let printer_cfg = "pi/printer_data/config/printer.cfg";
+    let own = format!("{PRINTER_CFG}[include panda_breath.cfg]\n");
+    home.put(printer_cfg, &own);
+    let said = home.run("uninstall");
+    assert!(
+        said.contains("printer.cfg, line 16, includes what is going away"),
+        "{said}"
+    );
+    assert!(
+        said.contains("delete it, or Klipper will not start"),
+        "{said}"
+    );
+    assert_eq!(home.get(printer_cfg), own);
+}

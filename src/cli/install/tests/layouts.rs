@@ -219,3 +219,40 @@ fn every_place_can_be_named() {
     let error = home.run_as(&here, &line, None).0.unwrap_err().to_string();
     assert!(error.contains("none.cfg: there is no such file"), "{error}");
 }
+
+#[test]
+fn a_list_of_what_git_does_not_see_may_have_to_be_made() {
+    let home = Home::new();
+    fs::remove_file(home.path("pi/klipper/.git/info/exclude")).unwrap();
+    home.there_and_back("", "");
+    home.run("install");
+    assert!(
+        home.get("pi/klipper/.git/info/exclude")
+            .contains("/klippy/extras/panda_breath.py")
+    );
+}
+
+#[test]
+fn a_klipper_outside_of_all_homes_is_found_where_it_runs() {
+    let home = Home::new();
+    let root = home.root.display();
+    let line = format!("{root}/pi/klippy-env/bin/python\0-u\0{root}/pi/klipper/klippy/klippy.py\0");
+    let file = format!("{root}/pi/printer_data/config/printer.cfg\0");
+    home.put("proc/812/cmdline", &format!("{line}{file}"));
+    let mut here = home.here();
+    (here.home, here.homes) = (home.path("root"), home.path("homes"));
+    let before = home.tree();
+    home.run_as(&here, "install", None).0.unwrap();
+    assert_eq!(home.get("pi/klipper/klippy/extras/panda_breath.py"), SHIM);
+    home.run_as(&here, "uninstall", None).0.unwrap();
+    assert_same(&before, &home.tree());
+    // Not if a home was named: what runs elsewhere is not meant then.
+    let nobody = home.path("root").display().to_string();
+    let (result, _) = home.run_as(&here, &format!("install --home {nobody}"), None);
+    assert!(
+        result
+            .unwrap_err()
+            .to_string()
+            .contains("no Klipper was found")
+    );
+}
