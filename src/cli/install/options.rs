@@ -12,13 +12,13 @@ const USUAL_HOST: &str = "PandaBreath.local";
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "The device")]
 pub(super) struct DeviceOptions {
-    /// Its name or address [PandaBreath.local].
+    /// Its name or address; `PandaBreath.local` if nothing is said.
     #[arg(long, value_name = "HOST", value_parser = address)]
     host: Option<String>,
-    /// Its TCP port [80].
+    /// Its TCP port, 80 if nothing is said.
     #[arg(long, requires = "host", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// How it speaks [auto].
+    /// How it speaks; `auto` if nothing is said.
     #[arg(long, value_parser = ["auto", "stock", "stock_mqtt", "esphome"])]
     firmware: Option<String>,
     /// The 4 digits shown in the console when it connects: no other device is accepted.
@@ -27,7 +27,7 @@ pub(super) struct DeviceOptions {
     /// The MQTT broker that it is behind, in the place of a host.
     #[arg(long, value_name = "HOST", value_parser = address, conflicts_with = "host")]
     mqtt_broker: Option<String>,
-    /// The broker's port [1883].
+    /// The broker's port, 1883 if nothing is said.
     #[arg(long, requires = "mqtt_broker", value_parser = clap::value_parser!(u16).range(1..))]
     mqtt_port: Option<u16>,
     /// What the device's topics begin with.
