@@ -109,10 +109,10 @@ fn take_back_config(
     let moonraker = instance.config_folder().join("moonraker.conf");
     let moonraker = place.moonraker_conf.clone().unwrap_or(moonraker);
     files.extend(fs::canonicalize(moonraker));
-    for name in [CONFIG, MACROS] {
-        files.insert(folder.join(name));
-    }
-    for file in files {
+    // Last, so that nothing includes what is gone, should this be killed half-way.
+    let ours = [CONFIG, MACROS].map(|name| folder.join(name));
+    files.retain(|file| !ours.contains(file));
+    for file in files.into_iter().chain(ours) {
         let Some(text) = plan.text(&file)? else {
             continue;
         };

@@ -223,3 +223,22 @@ fn an_include_that_the_user_wrote_is_named_when_its_file_goes() {
     );
     assert_eq!(home.get(printer_cfg), own);
 }
+
+#[test]
+fn at_no_moment_is_something_included_that_is_not_there() {
+    let home = Home::new();
+    let said = home.run("install --macros");
+    let at = |said: &str, words: &str| {
+        said.find(words)
+            .unwrap_or_else(|| panic!("{words}: {said}"))
+    };
+    let include = at(&said, "/printer.cfg: [include");
+    assert!(at(&said, "/panda_breath.cfg: ") < include);
+    assert!(at(&said, "/panda_breath_macros.cfg: ") < include);
+    assert!(at(&said, "/extras/panda_breath.py: ") < include);
+    let said = home.run("uninstall");
+    let include = at(&said, "/printer.cfg: without");
+    assert!(include < at(&said, "/panda_breath.cfg\n"));
+    assert!(include < at(&said, "/panda_breath_macros.cfg\n"));
+    assert!(include < at(&said, "/extras/panda_breath.py\n"));
+}
