@@ -215,7 +215,7 @@ impl Session {
         let kept_out = self.mqtt.is_some() && main.reached && main.opened_at == 0;
         self.connect_at = now + if kept_out { delay.max(KEPT_OUT) } else { delay };
         self.attempts = self.attempts.saturating_add(1);
-        if !self.broken {
+        if !self.broken && !self.ended {
             self.last_error = Some(Arc::from(why));
         }
         if main.phase == Phase::Live {

@@ -76,6 +76,13 @@ fn r8_without_a_guard_for_ten_seconds_it_is_turned_off() {
 }
 
 #[test]
+fn r8_what_is_left_to_somebody_else_is_no_error() {
+    let mut world = guarded();
+    world.session.end(world.now);
+    assert_eq!(world.snapshot().last_error, None);
+}
+
+#[test]
 fn r8_a_guard_that_is_replaced_in_time_is_no_reason_to_stop() {
     let mut world = guarded();
     for _ in 0..5 {
