@@ -1,6 +1,8 @@
 //! The `panda-breath` command.
 
+mod at_broker;
 pub mod bind;
+pub mod discover;
 mod guard_service;
 mod simulate;
 
@@ -20,6 +22,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     BindBroker(bind::BindArguments),
+    Discover(Box<discover::Arguments>),
     GuardService(guard_service::Arguments),
     Simulate(Box<simulate::Arguments>),
     UnbindBroker(bind::UnbindArguments),
@@ -37,6 +40,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     };
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
+        Command::Discover(arguments) => discover::run(&arguments),
         Command::GuardService(_) => guard_service::run(),
         Command::Simulate(arguments) => simulate::run(*arguments),
         Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
