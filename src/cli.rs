@@ -3,6 +3,7 @@
 mod at_broker;
 pub mod bind;
 pub mod discover;
+pub mod doctor;
 mod guard_service;
 mod simulate;
 
@@ -23,6 +24,7 @@ struct Arguments {
 enum Command {
     BindBroker(bind::BindArguments),
     Discover(Box<discover::Arguments>),
+    Doctor(Box<doctor::Arguments>),
     GuardService(guard_service::Arguments),
     Simulate(Box<simulate::Arguments>),
     UnbindBroker(bind::UnbindArguments),
@@ -41,6 +43,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
         Command::Discover(arguments) => discover::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(*arguments),
         Command::GuardService(_) => guard_service::run(),
         Command::Simulate(arguments) => simulate::run(*arguments),
         Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
