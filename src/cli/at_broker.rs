@@ -13,7 +13,7 @@ const PORTS: [u16; 2] = [1883, 8883];
 
 /// How to get in at a broker.
 #[derive(Clone, Debug, Default, Args)]
-pub(super) struct Arguments {
+pub(super) struct BrokerArguments {
     /// Look at this MQTT broker, too: name or address, with or without :PORT [port: 1883, or 8883
     /// with --tls].
     #[arg(long, value_name = "HOST", value_parser = place)]
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     pub(super) topic_prefix: Option<String>,
 }
 
-impl Arguments {
+impl BrokerArguments {
     /// The broker, if one was named; asks for the password.
     pub(super) fn read(&self) -> io::Result<Option<Broker>> {
         let Some((host, port)) = &self.broker else {

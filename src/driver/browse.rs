@@ -186,7 +186,10 @@ impl Heard {
             })
             .collect();
         for host in hosts {
-            if !pages.iter().any(|page| page.host.eq_ignore_ascii_case(host)) {
+            if !pages
+                .iter()
+                .any(|page| page.host.eq_ignore_ascii_case(host))
+            {
                 pages.push(Page {
                     host: (*host).to_owned(),
                     port: 80,

@@ -196,6 +196,7 @@ fn at_broker(at: &Broker) -> Vec<(&'static str, String)> {
 
 fn stock(at: &Broker, prefix: &str, id: &str, report: Report) -> Device {
     let mut options = at_broker(at);
+    options.push(("firmware", "stock_mqtt".into()));
     options.push(("mqtt_device_id", id.to_owned()));
     if prefix != "panda_breath" {
         options.push(("mqtt_topic_prefix", prefix.to_owned()));
@@ -213,8 +214,8 @@ fn stock(at: &Broker, prefix: &str, id: &str, report: Report) -> Device {
 
 fn node(at: &Broker, name: &str, prefix: &str, card: &Value, report: Report) -> Device {
     let mut options = at_broker(at);
+    options.push(("firmware", "esphome".into()));
     if prefix != "panda-breath" {
-        options.push(("firmware", "esphome".into()));
         options.push(("mqtt_topic_prefix", printable(prefix)));
     }
     if prefix != name {

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "HOST")]
     hosts: Vec<Place>,
     #[command(flatten)]
-    broker: at_broker::Arguments,
+    broker: at_broker::BrokerArguments,
     /// Only look where told.
     #[arg(long)]
     no_mdns: bool,

@@ -60,7 +60,10 @@ pub(super) async fn check(
         };
         if turn == 0 {
             let port = broker.port;
-            said.ok("broker", format!("connected to {} port {port}, and let in", broker.host));
+            said.ok(
+                "broker",
+                format!("connected to {} port {port}, and let in", broker.host),
+            );
         }
         if let Some(question) = mqtt.question() {
             open.publish(&question.topic, &question.payload);
@@ -169,7 +172,10 @@ fn refused(broker: &Broker, why: &str, said: &mut Findings) {
             "does it run? mosquitto listens only on its own computer until it has a 'listener'",
         )
     } else if has("no answer") || has("unreachable") {
-        ("broker", "is mqtt_broker its address, and no firewall in between?")
+        (
+            "broker",
+            "is mqtt_broker its address, and no firewall in between?",
+        )
     } else {
         ("broker", "is a broker there, and is mqtt_port right?")
     };
@@ -233,11 +239,18 @@ fn judge_device(mqtt: &Mqtt, heard: &Heard, max_target: f64, said: &mut Findings
             said.ok("firmware", format!("ESPHome {}", version.as_str()));
         }
         (_, None) => {
-            said.ok("firmware", "ESPHome, older than 2024.8: it does not say who it is");
+            said.ok(
+                "firmware",
+                "ESPHome, older than 2024.8: it does not say who it is",
+            );
         }
     }
     if let Some(missing) = mqtt.what_is_missing() {
-        said.problem("topics", missing, "docs/mqtt.md names the options for other topics");
+        said.problem(
+            "topics",
+            missing,
+            "docs/mqtt.md names the options for other topics",
+        );
         return;
     }
     if report.reading.is_none() {
@@ -252,7 +265,10 @@ fn judge_device(mqtt: &Mqtt, heard: &Heard, max_target: f64, said: &mut Findings
     if heard.longest_gap >= STALE {
         said.warning(
             "reports",
-            format!("{:.1} s between two readings", heard.longest_gap.as_secs_f32()),
+            format!(
+                "{:.1} s between two readings",
+                heard.longest_gap.as_secs_f32()
+            ),
             "Klipper calls a reading stale after 7 s: 'update_interval: 5s' or less for the \
              sensor; or the device's Wi-Fi is weak",
         );
@@ -270,7 +286,10 @@ fn judge_device(mqtt: &Mqtt, heard: &Heard, max_target: f64, said: &mut Findings
 /// command, and only while the device is off.
 async fn rights(stay: &mut Stay, mqtt: &Mqtt, report: &Report, said: &mut Findings) {
     if report.on != Some(false) {
-        said.ok("rights", "may read; writing not tried, because the device is not off");
+        said.ok(
+            "rights",
+            "may read; writing not tried, because the device is not off",
+        );
         return;
     }
     let Some(topic) = mqtt.encode(Setting::Off, true).pop().map(|off| off.topic) else {
@@ -297,7 +316,10 @@ async fn rights(stay: &mut Stay, mqtt: &Mqtt, report: &Report, said: &mut Findin
         said.add(
             Level::Ok,
             "rights",
-            format!("may read and write ({} ms there and back)", trip.as_millis()),
+            format!(
+                "may read and write ({} ms there and back)",
+                trip.as_millis()
+            ),
         );
     } else {
         said.problem(

@@ -120,7 +120,11 @@ pub(super) fn check(firmware: &Firmware, said: &mut Findings) {
         finding.remedy("upgrade panda-breath; watch the first print");
         finding
     } else {
-        said.add(level.unwrap_or(Level::Ok), "firmware", format!("firmware {spelled}"))
+        said.add(
+            level.unwrap_or(Level::Ok),
+            "firmware",
+            format!("firmware {spelled}"),
+        )
     };
     finding.notes = known.iter().map(|known| known.note()).collect();
     if version == PRE {
@@ -132,7 +136,8 @@ pub(super) fn check(firmware: &Firmware, said: &mut Findings) {
 pub(super) fn over_mqtt(said: &mut Findings) {
     let known = TABLE.iter().filter(|known| known.to == NEWEST);
     let notes = known.map(Known::note).collect();
-    said.ok("firmware", "BIQU's, over MQTT: 1.0.4 or later").notes = notes;
+    said.ok("firmware", "BIQU's, over MQTT: 1.0.4 or later")
+        .notes = notes;
 }
 
 impl Known {
@@ -173,7 +178,10 @@ mod tests {
         ] {
             let said = said(firmware);
             assert_eq!(said.level, level, "{firmware}");
-            assert!(said.notes.iter().any(|note| note.contains(part)), "{firmware}");
+            assert!(
+                said.notes.iter().any(|note| note.contains(part)),
+                "{firmware}"
+            );
             for note in &said.notes {
                 assert!(note.contains("http") || note.contains("docs/"), "{note}");
             }

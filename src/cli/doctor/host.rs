@@ -55,7 +55,11 @@ fn klippy(proc: &Path, pid: u32) -> Option<Klippy> {
     let line = fs::read(own.join("cmdline")).ok()?;
     let line = String::from_utf8_lossy(&line).into_owned();
     let words: Vec<&str> = line.trim_end_matches('\0').split('\0').collect();
-    let is_script = |word: &&str| Path::new(word).file_name().is_some_and(|n| n == "klippy.py");
+    let is_script = |word: &&str| {
+        Path::new(word)
+            .file_name()
+            .is_some_and(|n| n == "klippy.py")
+    };
     let script = words.iter().position(is_script)?;
     if script == 0 {
         return None;
@@ -93,7 +97,9 @@ fn started(proc: &Path, own: &Path) -> Option<SystemTime> {
     let fields = stat.rsplit_once(')')?.1;
     let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
     let system = fs::read_to_string(proc.join("stat")).ok()?;
-    let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let boot = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?;
     let boot = Duration::from_secs(boot.trim().parse().ok()?);
     Some(UNIX_EPOCH + boot + Duration::from_secs(ticks / TICKS))
 }
@@ -120,7 +126,10 @@ pub(super) fn find(
         None => true,
     };
     let klippy = running.iter().find(same).cloned();
-    let usual = |path: &str| home.map(|home| home.join(path)).filter(|path| path.exists());
+    let usual = |path: &str| {
+        home.map(|home| home.join(path))
+            .filter(|path| path.exists())
+    };
     let of_klippy = klippy.as_ref();
     Place {
         python: python
@@ -142,14 +151,23 @@ fn is_same(a: &Path, b: &Path) -> bool {
 /// What is installed for Klipper.
 pub(super) fn check(place: &Place, said: &mut Findings) {
     let Some(python) = &place.python else {
-        said.ok("klipper", "none was found on this computer; what is installed was not looked at")
-            .remedy("where Klipper runs elsewhere, run the doctor there; or --klippy-python FILE");
+        said.ok(
+            "klipper",
+            "none was found on this computer; what is installed was not looked at",
+        )
+        .remedy("where Klipper runs elsewhere, run the doctor there; or --klippy-python FILE");
         return;
     };
     let shown = python.display();
     match &place.klippy {
-        Some(klippy) => said.ok("klipper", format!("runs as process {}, with {shown}", klippy.pid)),
-        None => said.ok("klipper", format!("does not run now; its Python is {shown}")),
+        Some(klippy) => said.ok(
+            "klipper",
+            format!("runs as process {}, with {shown}", klippy.pid),
+        ),
+        None => said.ok(
+            "klipper",
+            format!("does not run now; its Python is {shown}"),
+        ),
     };
     let answer = match ask(python) {
         Ok(answer) => answer,
@@ -169,7 +187,10 @@ pub(super) fn check(place: &Place, said: &mut Findings) {
     let mut words = wheel.splitn(3, ' ');
     let interface: Option<u32> = words.next().and_then(|word| word.parse().ok());
     let Some(interface) = interface else {
-        let why = wheel.strip_prefix("none ").unwrap_or("no answer").to_owned();
+        let why = wheel
+            .strip_prefix("none ")
+            .unwrap_or("no answer")
+            .to_owned();
         said.problem(
             "wheel",
             format!("panda-breath is not installed for this Klipper ({why})"),
@@ -181,7 +202,10 @@ pub(super) fn check(place: &Place, said: &mut Findings) {
     let file = words.next().map(|path| PathBuf::from(path.trim()));
     let own = env!("CARGO_PKG_VERSION");
     if version == own {
-        said.ok("wheel", format!("panda-breath {version}, interface {interface}"));
+        said.ok(
+            "wheel",
+            format!("panda-breath {version}, interface {interface}"),
+        );
     } else {
         said.warning(
             "wheel",
@@ -279,7 +303,9 @@ fn module_file(place: &Place, module: Option<&Path>, wheel: u32, said: &mut Find
 }
 
 fn interface_of(module: &str) -> Option<u32> {
-    let line = module.lines().find_map(|line| line.strip_prefix("INTERFACE = "))?;
+    let line = module
+        .lines()
+        .find_map(|line| line.strip_prefix("INTERFACE = "))?;
     let digits = line.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
@@ -309,7 +335,11 @@ pub(super) fn clock(now: SystemTime, has_tls: bool, said: &mut Findings) {
     let text = "this computer's date is before this program was written";
     let remedy = "it needs the network for its time: timedatectl";
     if has_tls {
-        said.problem("clock", format!("{text}; no certificate is valid then"), remedy);
+        said.problem(
+            "clock",
+            format!("{text}; no certificate is valid then"),
+            remedy,
+        );
     } else {
         said.warning("clock", text, remedy);
     }

@@ -100,7 +100,9 @@ fn order(config: &Config, ours: &Section, said: &mut Findings) {
     let mut early = Vec::new();
     for section in &config.sections {
         let sensor = section.get("sensor_type") == Some(&ours.name);
-        let chip = section.get("heater_pin").and_then(|pin| pin.rsplit_once(':'));
+        let chip = section
+            .get("heater_pin")
+            .and_then(|pin| pin.rsplit_once(':'));
         let pin = chip.is_some_and(|(chip, _)| chip.trim() == ours.name);
         if (sensor || pin) && config.position(&section.name) < at {
             early.push(format!("[{}] ({})", section.name, section.spot));
@@ -123,7 +125,9 @@ fn order(config: &Config, ours: &Section, said: &mut Findings) {
 /// The heater's own section, or the one that is made for it.
 fn heater_of(config: &Config, ours: &Section) -> String {
     let own = config.sections.iter().find(|section| {
-        let chip = section.get("heater_pin").and_then(|pin| pin.rsplit_once(':'));
+        let chip = section
+            .get("heater_pin")
+            .and_then(|pin| pin.rsplit_once(':'));
         chip.is_some_and(|(chip, _)| chip.trim() == ours.name)
     });
     own.map_or_else(
@@ -165,7 +169,10 @@ fn heater(config: &Config, ours: &Section, said: &mut Findings) {
         if max_target > max_temp {
             said.problem(
                 "max_target",
-                format!("[{}]: max_target {max_target} is above the max_temp {max_temp} of [{name}]", ours.name),
+                format!(
+                    "[{}]: max_target {max_target} is above the max_temp {max_temp} of [{name}]",
+                    ours.name
+                ),
                 "lower max_target or raise max_temp: Klipper does not start like this",
             );
         }
@@ -265,9 +272,9 @@ fn community(config: &Config, said: &mut Findings) {
         macros.any(|name| name.trim().eq_ignore_ascii_case(word))
     };
     for section in &config.sections {
-        let words = section.values().flat_map(|value| {
-            value.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        });
+        let words = section
+            .values()
+            .flat_map(|value| value.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
         let mut found: Vec<&str> = words
             .filter(|word| word.starts_with("PANDA_BREATH_") && !is_defined(word))
             .collect();
@@ -276,7 +283,12 @@ fn community(config: &Config, said: &mut Findings) {
         if !found.is_empty() {
             said.problem(
                 "community",
-                format!("[{}] ({}) calls {}", section.name, section.spot, found.join(", ")),
+                format!(
+                    "[{}] ({}) calls {}",
+                    section.name,
+                    section.spot,
+                    found.join(", ")
+                ),
                 "that was a command of the community module, which Klipper does not know any \
                  more: use SET_HEATER_TEMPERATURE, or examples/m141_m191.cfg for M141 and M191",
             );
@@ -383,7 +395,11 @@ fn target(ours: &Section, home: Option<&Path>, said: &mut Findings) -> Option<Ta
         match Tls::load(files) {
             Ok(tls) => Some(tls),
             Err(why) => {
-                said.problem("tls", format!("[{name}]: {why}"), "mend the file or the option");
+                said.problem(
+                    "tls",
+                    format!("[{name}]: {why}"),
+                    "mend the file or the option",
+                );
                 return None;
             }
         }
@@ -436,7 +452,10 @@ fn login(ours: &Section, file: Option<&Path>, said: &mut Findings) -> Option<Opt
     let Some(username) = username else {
         said.problem(
             "password",
-            format!("[{}] has mqtt_password_file, but no mqtt_username", ours.name),
+            format!(
+                "[{}] has mqtt_password_file, but no mqtt_username",
+                ours.name
+            ),
             "add mqtt_username",
         );
         return None;
@@ -518,20 +537,24 @@ fn mqtt_options(ours: &Section, firmware: &str) -> Options {
 
 /// Two sections for one device.
 fn twice(before: &[Wanted], one: &Wanted, said: &mut Findings) {
-    let same = before.iter().find(|other| match (&other.target, &one.target) {
-        (Some(Target::Stock(a)), Some(Target::Stock(b))) => {
-            let bare = |place: &Place| place.host.trim_end_matches('.').to_ascii_lowercase();
-            bare(a) == bare(b) && a.port == b.port
-        }
-        (Some(Target::Broker(a, options_a)), Some(Target::Broker(b, options_b))) => {
-            let bare = |broker: &Broker| broker.host.trim_end_matches('.').to_ascii_lowercase();
-            bare(a) == bare(b)
-                && a.port == b.port
-                && options_a.device_id == options_b.device_id
-                && prefixes(options_a).iter().any(|one| prefixes(options_b).contains(one))
-        }
-        _ => false,
-    });
+    let same = before
+        .iter()
+        .find(|other| match (&other.target, &one.target) {
+            (Some(Target::Stock(a)), Some(Target::Stock(b))) => {
+                let bare = |place: &Place| place.host.trim_end_matches('.').to_ascii_lowercase();
+                bare(a) == bare(b) && a.port == b.port
+            }
+            (Some(Target::Broker(a, options_a)), Some(Target::Broker(b, options_b))) => {
+                let bare = |broker: &Broker| broker.host.trim_end_matches('.').to_ascii_lowercase();
+                bare(a) == bare(b)
+                    && a.port == b.port
+                    && options_a.device_id == options_b.device_id
+                    && prefixes(options_a)
+                        .iter()
+                        .any(|one| prefixes(options_b).contains(one))
+            }
+            _ => false,
+        });
     if let Some(other) = same {
         said.problem(
             "one_device",

@@ -24,14 +24,14 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde_json::json;
 
+use super::at_broker;
 use super::bind::{self, Place, failed, visit, wrong};
 use super::discover::counted;
-use super::at_broker;
 use crate::dialect::mqtt::Options;
 use crate::dialect::{Dialect, Identity};
 use crate::driver::mdns;
-pub use finding::{Finding, Level};
 use finding::Findings;
+pub use finding::{Finding, Level};
 use klipper::{Target, Wanted};
 use printer_cfg::Config;
 
@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "HOST", conflicts_with = "config")]
     host: Option<Place>,
     #[command(flatten)]
-    broker: at_broker::Arguments,
+    broker: at_broker::BrokerArguments,
     /// How the device behind the broker speaks [default: as it does].
     #[arg(long, value_name = "DIALECT", requires = "broker", value_parser = ["stock_mqtt", "esphome"])]
     firmware: Option<String>,
@@ -235,9 +235,7 @@ pub async fn examine(plan: &Plan, mut tell: impl FnMut(News<'_>)) -> Vec<Finding
         plan.python.as_deref(),
     );
     host::check(&place, &mut said);
-    let has_tls = |one: &Wanted| {
-        matches!(&one.target, Some(Target::Broker(broker, _)) if broker.tls.is_some())
-    };
+    let has_tls = |one: &Wanted| matches!(&one.target, Some(Target::Broker(broker, _)) if broker.tls.is_some());
     host::clock(plan.now, wanted.iter().any(has_tls), &mut said);
     report(said, &mut all, &mut tell);
     let mut met: Vec<(String, Identity)> = Vec::new();

@@ -104,7 +104,9 @@ impl Config {
             let mut reader = Reader::new(self, path, false);
             let included = lines.by_ref().find_map(|(number, line)| {
                 let line = line.split('#').next().unwrap_or_default();
-                let header = line.strip_prefix('[').and_then(|rest| rest.rsplit_once(']'));
+                let header = line
+                    .strip_prefix('[')
+                    .and_then(|rest| rest.rsplit_once(']'));
                 let include = header.and_then(|(header, _)| header.strip_prefix("include "));
                 if include.is_none() {
                     reader.line(line, number);

@@ -62,7 +62,10 @@ pub(super) async fn check(
         }
         ignored => said.warning(
             "snapshot",
-            format!("{} of its snapshot make no sense", counted(ignored as usize, "field")),
+            format!(
+                "{} of its snapshot make no sense",
+                counted(ignored as usize, "field")
+            ),
             "please report it with its firmware version: this program may be too old for it",
         ),
     }
@@ -261,7 +264,10 @@ fn judge_watch(watch: &Watch, said: &mut Findings) {
     if let Some((after, why)) = &watch.ended {
         said.problem(
             "reports",
-            format!("the connection was over after {:.1} s: {why}", after.as_secs_f32()),
+            format!(
+                "the connection was over after {:.1} s: {why}",
+                after.as_secs_f32()
+            ),
             "the device restarts (a weak plug or cable?), or more than seven clients fight for \
              its sockets: close its web page everywhere",
         );
@@ -317,7 +323,10 @@ fn judge_echoes(echoes: Option<&Echoes>, connect: Duration, said: &mut Findings)
         return;
     };
     if median.is_none() {
-        said.ok("wifi", "loss not measured: no ping was answered, though the device talks");
+        said.ok(
+            "wifi",
+            "loss not measured: no ping was answered, though the device talks",
+        );
         return;
     }
     let percent = echoes.lost() * 100 / echoes.sent;
@@ -368,7 +377,10 @@ fn judge_state(report: &Report, readings: usize, said: &mut Findings) {
     } else if report.on == Some(true) && report.mode == Some(Mode::Auto) {
         said.warning(
             "state",
-            format!("{}: it follows the bed of the printer it is bound to", doing(report)),
+            format!(
+                "{}: it follows the bed of the printer it is bound to",
+                doing(report)
+            ),
             "Klipper turns it off when it connects; unbind the printer on the device's page",
         );
     } else {
