@@ -82,15 +82,20 @@ pub(super) async fn look(plan: &Plan, found: &mut Found) {
             Err(_) => found.others += 1,
         }
     }
-    // A name leads to one device only as long as there is one.
+    found.devices.extend(named(met));
+}
+
+/// A name leads to one device only as long as there is one.
+fn named(met: Vec<(Device, Option<String>)>) -> Vec<Device> {
     let is_alone = met.len() == 1;
-    for (mut device, host) in met {
+    let name = |(mut device, host): (Device, Option<String>)| {
         if let (true, Some(host)) = (is_alone, host) {
             device.name.clone_from(&host);
             device.options[0].1 = host;
         }
-        found.devices.push(device);
-    }
+        device
+    };
+    met.into_iter().map(name).collect()
 }
 
 /// What may be a Panda Breath: it has that in a name, or a TXT record as this firmware makes it. A
@@ -219,5 +224,23 @@ mod tests {
             add(&mut candidates, candidate(&page("", host, &[])).unwrap());
         }
         assert_eq!(candidates.len(), 1);
+    }
+
+    #[test]
+    fn a_name_is_for_printer_cfg_as_long_as_there_is_one_device() {
+        let met = |host: &str| {
+            let candidate = candidate(&page("", host, &[])).unwrap();
+            let device = device(&candidate, &candidate.places[0], Report::default());
+            (device, candidate.host)
+        };
+        let one = named(vec![met("PandaBreath.local")]);
+        assert_eq!(one[0].options, [("host", "PandaBreath.local".to_owned())]);
+        assert_eq!(
+            (one[0].name.as_str(), one[0].place.as_str()),
+            ("PandaBreath.local", "192.0.2.7")
+        );
+        for device in named(vec![met("PandaBreath.local"), met("PandaBreath-2.local")]) {
+            assert_eq!(device.options, [("host", "192.0.2.7".to_owned())]);
+        }
     }
 }
