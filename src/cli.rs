@@ -108,6 +108,18 @@ mod tests {
             code(&["bind-broker", "127.2.0.3:1", "--broker", "192.0.2.5"]),
             1
         );
+        assert_eq!(code(&["discover", "--help"]), 0);
+        assert_eq!(code(&["discover", "--no-mdns"]), 2);
+        assert_eq!(code(&["discover", "--username", "u"]), 2);
+        assert_eq!(code(&["discover", "--seconds", "0"]), 2);
+        assert_eq!(code(&["discover", "--no-mdns", "http://127.2.0.3/"]), 2);
+        assert_eq!(code(&["discover", "--no-mdns", "127.2.0.3:1"]), 1);
+        assert_eq!(code(&["doctor", "--help"]), 0);
+        assert_eq!(code(&["doctor", "127.2.0.3:1", "--config", "x"]), 2);
+        assert_eq!(code(&["doctor", "--broker", "mqtt://127.2.0.3"]), 2);
+        assert_eq!(code(&["doctor", "--seconds", "0"]), 2);
+        assert_eq!(code(&["doctor", "--config", "/nonexistent/printer.cfg"]), 1);
+        assert_eq!(code(&["doctor", "127.2.0.3:1", "--json"]), 1);
         assert_eq!(code(&["unbind-broker", "http://127.2.0.3/"]), 2);
         assert_eq!(code(&["unbind-broker", "127.2.0.3:1"]), 1);
     }

@@ -42,9 +42,15 @@ pub(super) async fn look(at: &Broker, plan: &Plan, found: &mut Found) {
             subscriptions.push(format!("{prefix}/+/availability"));
         }
         let mut stay = Stay::at(at, subscriptions, OPEN).await?;
-        // Every node answers to it, and does nothing else.
-        stay.publish("esphome/discover", "");
-        listen(&mut stay, LISTEN, |arrival| voices.hear(&stocks, arrival)).await?;
+        // Every node answers to it, and does nothing else; one that has just connected may not
+        // listen yet.
+        for _ in 0..2 {
+            stay.publish("esphome/discover", "");
+            listen(&mut stay, LISTEN / 2, |arrival| {
+                voices.hear(&stocks, arrival)
+            })
+            .await?;
+        }
         stay.leave();
         for ((prefix, id), report) in std::mem::take(&mut voices.stock) {
             found.devices.push(stock(at, &prefix, &id, report));

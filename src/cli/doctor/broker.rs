@@ -330,3 +330,96 @@ async fn rights(stay: &mut Stay, mqtt: &Mqtt, report: &Report, said: &mut Findin
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_we_do_not_get_in_says_what_to_do() {
+        let broker = Broker {
+            host: "b".into(),
+            port: 1883,
+            login: None,
+            tls: None,
+        };
+        for (why, check, part) in [
+            ("connection refused", "broker", "does it run"),
+            ("no answer", "broker", "firewall"),
+            (
+                "the broker wants a user name and password (mqtt_username, mqtt_password_file)",
+                "login",
+                "mqtt_username",
+            ),
+            (
+                "the broker does not allow to read x/state; check its access rules",
+                "rights",
+                "read and write",
+            ),
+            (
+                "the broker wants TLS on this port (mqtt_tls: True)",
+                "tls",
+                "docs/mqtt.md",
+            ),
+            (
+                "the broker's certificate is not for 'b'",
+                "tls",
+                "docs/mqtt.md",
+            ),
+            (
+                "it answers, but not as an MQTT broker does",
+                "broker",
+                "mqtt_port",
+            ),
+        ] {
+            let mut said = Findings::default();
+            refused(&broker, why, &mut said);
+            let finding = &said.list[0];
+            assert_eq!((finding.check, finding.level), (check, Level::Problem));
+            assert!(finding.text.contains(why));
+            assert!(
+                finding
+                    .remedy
+                    .as_ref()
+                    .is_some_and(|remedy| remedy.contains(part)),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_command_that_was_cleared_is_no_news() {
+        let mut heard = Heard::default();
+        let news = |news| Report {
+            broker: Some(news),
+            ..Report::default()
+        };
+        heard.take(news(BrokerNews::RetainedCommand("t".into())), true);
+        heard.take(news(BrokerNews::RetainedCommand("t".into())), true);
+        assert_eq!(heard.news.len(), 1);
+        heard.take(news(BrokerNews::CommandCleared("t".into())), false);
+        assert_eq!(heard.news, []);
+    }
+
+    #[test]
+    fn readings_that_come_too_seldom_are_a_warning() {
+        let mut heard = Heard {
+            longest_gap: STALE,
+            ..Heard::default()
+        };
+        heard.live.reading = Some(22.0);
+        let stock = Options {
+            dialect: Some(Dialect::StockMqtt),
+            device_id: Some("025042000001".into()),
+            ..Options::default()
+        };
+        let mut said = Findings::default();
+        judge_device(&Mqtt::new(&stock), &heard, 60.0, &mut said);
+        let found: Vec<_> = said.list.iter().map(|one| (one.check, one.level)).collect();
+        assert!(found.contains(&("reports", Level::Warning)), "{found:?}");
+        heard.longest_gap = STALE / 2;
+        let mut said = Findings::default();
+        judge_device(&Mqtt::new(&stock), &heard, 60.0, &mut said);
+        assert!(said.list.iter().all(|one| one.level == Level::Ok));
+    }
+}
