@@ -23,7 +23,7 @@ use _core::dialect::mqtt::Options as Topics;
 use _core::driver::mqtt::{Broker, Tls};
 use _core::sim::esphome::{self, Platform, Thermostat};
 use _core::sim::{Dialect, Entry, Event, Firmware, Options, Simulator};
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
 use client::{LIMIT, plain, tls, with_password};
@@ -232,6 +232,63 @@ async fn what_a_device_says_wrongly_is_a_warning() {
 async fn a_device_that_tells_no_temperature_is_a_problem() {
     let address = scripted(&[OFF, r#"{"settings":{"remaining_seconds":1}}"#]).await;
     says(&at(address), "state", Level::Problem, "no temperature").await;
+}
+
+#[tokio::test]
+async fn a_klipper_that_heats_is_not_disturbed() {
+    let simulator = device(|_| {});
+    let address = simulator.address(0);
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let url = format!("ws://{address}/ws");
+    let (mut klipper, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let heat = r#"{"settings":{"work_on":true,"work_mode":2,"set_temp":45}}"#;
+    klipper.send(Message::text(heat)).await.unwrap();
+    let listening = tokio::spawn(async move {
+        let mut heard = 0;
+        while let Some(Ok(_)) = klipper.next().await {
+            heard += 1;
+        }
+        heard
+    });
+    assert_eq!(bad(&at(address)).await, []);
+    let entries = simulator.entries();
+    let frames = entries.iter().filter_map(|entry| match &entry.event {
+        Event::Frame { text, client, .. } => Some((*client, text.as_str())),
+        _ => None,
+    });
+    assert_eq!(frames.collect::<Vec<_>>(), [(1, heat)]);
+    let most = entries.iter().filter_map(|entry| match entry.event {
+        Event::Open { open, .. } => Some(open),
+        _ => None,
+    });
+    assert_eq!(most.max(), Some(2), "one extra connection");
+    assert!(!listening.is_finished(), "it was thrown out");
+    drop(simulator);
+    assert!(
+        listening.await.unwrap() >= 5,
+        "it goes on to hear the device"
+    );
+}
+
+#[tokio::test]
+async fn a_device_whose_sockets_this_computer_has_taken_is_not_connected_to() {
+    let simulator = device(|_| {});
+    let proc = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("proc-{}", std::process::id()));
+    std::fs::create_dir_all(proc.join("net")).unwrap();
+    let here = u32::from_ne_bytes([127, 0, 0, 1]);
+    let port = simulator.address(0).port();
+    let line = |n| format!("{n}: {here:08X}:{n:04X} {here:08X}:{port:04X} 01 0\n");
+    let table = |count| "header\n".to_owned() + &(0..count).map(line).collect::<String>();
+    let plan = Plan {
+        proc: proc.clone(),
+        ..at(simulator.address(0))
+    };
+    std::fs::write(proc.join("net/tcp"), table(6)).unwrap();
+    says(&plan, "sockets", Level::Problem, "not connected to").await;
+    assert_eq!(visits(&simulator), 0);
+    std::fs::write(proc.join("net/tcp"), table(3)).unwrap();
+    says(&plan, "sockets", Level::Warning, "has 3 of the device's 7").await;
+    std::fs::remove_dir_all(&proc).unwrap();
 }
 
 // printer.cfg

@@ -51,10 +51,17 @@ pub(super) async fn check(
     said: &mut Findings,
 ) -> Option<Identity> {
     let addresses = resolve(place, plan, said).await?;
+    let counts = addresses
+        .iter()
+        .map(|ip| clients(&plan.proc, *ip, place.port));
+    let clients = counts.max().unwrap_or(0);
+    if clients + 1 >= SOCKETS {
+        // Ours could be the one that throws Klipper's out.
+        judge_clients(clients, &Watch::default(), said);
+        return None;
+    }
     let mut visit = reach(place, &addresses, plan, said).await?;
-    let address = visit.address();
-    let ip: IpAddr = address.host.parse().ok()?;
-    let clients = clients(&plan.proc, ip, place.port).saturating_sub(1); // not this one
+    let ip: IpAddr = visit.address().host.parse().ok()?;
     let mut report = visit.report.clone();
     match report.ignored {
         0 => {
@@ -350,7 +357,10 @@ fn judge_clients(clients: usize, watch: &Watch, said: &mut Findings) {
     );
     let remedy = "the eighth connection throws one out: close the device's web page, and programs \
                   that keep connections to it";
-    if watch.ended.is_some() && clients > 1 || clients + 1 >= SOCKETS {
+    if clients + 1 >= SOCKETS {
+        let text = format!("{text}; so it was not connected to");
+        said.problem("sockets", text, remedy);
+    } else if watch.ended.is_some() && clients > 1 {
         said.problem("sockets", text, remedy);
     } else if clients > 2 {
         said.warning("sockets", text, remedy);
