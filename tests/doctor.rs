@@ -79,7 +79,7 @@ fn at(address: SocketAddr) -> Plan {
 async fn bad(plan: &Plan) -> Vec<(&'static str, Level, String)> {
     let mut told = 0;
     let found = examine(plan, |news| {
-        told += usize::from(matches!(news, News::Found(_)))
+        told += usize::from(matches!(news, News::Found(_)));
     })
     .await;
     assert_eq!(told, found.len());
@@ -111,13 +111,10 @@ async fn says(plan: &Plan, check: &str, level: Level, part: &str) {
 fn visits(simulator: &Simulator) -> usize {
     let mut visits = 0;
     for entry in simulator.entries() {
-        match &entry.event {
-            Event::Open { open, .. } => {
-                assert_eq!(*open, 1, "one connection at a time");
-                visits += 1;
-            }
-            Event::Frame { .. } => panic!("{entry:?}"),
-            _ => {}
+        assert!(!matches!(entry.event, Event::Frame { .. }), "{entry:?}");
+        if let Event::Open { open, .. } = entry.event {
+            assert_eq!(open, 1, "one connection at a time");
+            visits += 1;
         }
     }
     visits
@@ -252,14 +249,18 @@ async fn a_klipper_that_heats_is_not_disturbed() {
     });
     assert_eq!(bad(&at(address)).await, []);
     let entries = simulator.entries();
-    let frames = entries.iter().filter_map(|entry| match &entry.event {
-        Event::Frame { text, client, .. } => Some((*client, text.as_str())),
-        _ => None,
+    let frames = entries.iter().filter_map(|entry| {
+        let Event::Frame { text, client, .. } = &entry.event else {
+            return None;
+        };
+        Some((*client, text.as_str()))
     });
     assert_eq!(frames.collect::<Vec<_>>(), [(1, heat)]);
-    let most = entries.iter().filter_map(|entry| match entry.event {
-        Event::Open { open, .. } => Some(open),
-        _ => None,
+    let most = entries.iter().filter_map(|entry| {
+        let Event::Open { open, .. } = entry.event else {
+            return None;
+        };
+        Some(open)
     });
     assert_eq!(most.max(), Some(2), "one extra connection");
     assert!(!listening.is_finished(), "it was thrown out");
@@ -337,8 +338,8 @@ async fn two_sections_that_lead_to_one_device_are_a_problem() {
     let port = simulator.address(0).port();
     let text = section("a", "127.0.0.1", port) + &section("b", "localhost", port);
     let config = Config::new("two", &text);
-    let part = "[panda_breath a] and [panda_breath b] lead to one device";
-    says(&config.plan(), "one_device", Level::Problem, part).await;
+    let both = "[panda_breath a] and [panda_breath b] lead to one device";
+    says(&config.plan(), "one_device", Level::Problem, both).await;
     assert_eq!(visits(&simulator), 2, "one after the other");
 }
 
@@ -428,9 +429,11 @@ async fn nothing_is_said_of_devices_behind_a_broker_that_are_well() {
         }
     }
     let states = devices[1].entries();
-    let on = states.iter().rev().find_map(|entry| match entry.event {
-        Event::State { work_on, .. } => Some(work_on),
-        _ => None,
+    let on = states.iter().rev().find_map(|entry| {
+        let Event::State { work_on, .. } = entry.event else {
+            return None;
+        };
+        Some(work_on)
     });
     assert_eq!(on, Some(0));
 }

@@ -41,16 +41,14 @@ impl BrokerArguments {
         let Some((host, port)) = &self.broker else {
             return Ok(None);
         };
-        let tls = match self.tls {
-            false => None,
-            true => {
-                let ca = self.ca_file.clone();
-                let files = Files {
-                    ca,
-                    ..Files::default()
-                };
-                Some(Tls::load(files).map_err(wrong)?)
-            }
+        let tls = if self.tls {
+            let files = Files {
+                ca: self.ca_file.clone(),
+                ..Files::default()
+            };
+            Some(Tls::load(files).map_err(wrong)?)
+        } else {
+            None
         };
         let login = match &self.username {
             None => None,

@@ -144,23 +144,23 @@ impl Heard {
                     keys.sort();
                     put(&mut self.keys, key, keys);
                 }
-                RData::A(a) => self.add(key, Ipv4Addr::from(a.address).into(), from),
+                RData::A(a) => self.add(&key, Ipv4Addr::from(a.address).into(), from),
                 RData::AAAA(a) => {
-                    self.add(key, std::net::Ipv6Addr::from(a.address).into(), from);
+                    self.add(&key, std::net::Ipv6Addr::from(a.address).into(), from);
                 }
                 _ => {}
             }
         }
     }
 
-    fn add(&mut self, host: String, address: IpAddr, from: IpAddr) {
+    fn add(&mut self, host: &str, address: IpAddr, from: IpAddr) {
         if !can_be(address, from) {
             return;
         }
-        if !self.addresses.contains_key(&host) {
-            put(&mut self.addresses, host.clone(), Vec::new());
+        if !self.addresses.contains_key(host) {
+            put(&mut self.addresses, host.to_owned(), Vec::new());
         }
-        if let Some(addresses) = self.addresses.get_mut(&host) {
+        if let Some(addresses) = self.addresses.get_mut(host) {
             if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
                 addresses.push(address);
                 addresses.sort_by_key(IpAddr::is_ipv6);
@@ -259,7 +259,7 @@ mod tests {
         let mut heard = Heard::default();
         for n in 0..1000_u32 {
             let name = format!("host{}.local", n / 20);
-            heard.add(name, Ipv4Addr::from(0xc000_0200 + n).into(), from);
+            heard.add(&name, Ipv4Addr::from(0xc000_0200 + n).into(), from);
             put(&mut heard.titles, format!("t{n}"), String::new());
         }
         assert!(heard.addresses.len() <= MOST && heard.titles.len() == MOST);

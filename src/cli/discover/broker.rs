@@ -46,10 +46,8 @@ pub(super) async fn look(at: &Broker, plan: &Plan, found: &mut Found) {
         // listen yet.
         for _ in 0..2 {
             stay.publish("esphome/discover", "");
-            listen(&mut stay, LISTEN / 2, |arrival| {
-                voices.hear(&stocks, arrival)
-            })
-            .await?;
+            let hear = |arrival: &Arrival| voices.hear(&stocks, arrival);
+            listen(&mut stay, LISTEN / 2, hear).await?;
         }
         stay.leave();
         for ((prefix, id), report) in std::mem::take(&mut voices.stock) {
@@ -124,7 +122,7 @@ impl Voices {
         });
         if let Ok(report) = dialect.decode(delivery(arrival)) {
             if self.stock.len() < MOST || self.stock.contains_key(&(prefix.clone(), id.clone())) {
-                merge(self.stock.entry((prefix, id)).or_default(), report);
+                merge(self.stock.entry((prefix, id)).or_default(), &report);
             }
         }
     }
@@ -176,7 +174,7 @@ async fn look_at_nodes<'a>(
                 ..delivery(arrival)
             };
             if let Ok(said) = dialect.decode(live) {
-                merge(report, said);
+                merge(report, &said);
             }
         }
     };
@@ -212,7 +210,7 @@ fn stock(at: &Broker, prefix: &str, id: &str, report: Report) -> Device {
         place: format!("{prefix}/{id} on broker {}", at.host),
         dialect: Dialect::StockMqtt,
         firmware: Some("1.0.4 or later".into()),
-        id: report.identity.map(|identity| identity.last4()),
+        id: report.identity.map(Identity::last4),
         report,
         options,
     }
@@ -234,7 +232,7 @@ fn node(at: &Broker, name: &str, prefix: &str, card: &Value, report: Report) -> 
         place: format!("{} on broker {}", printable(prefix), at.host),
         dialect: Dialect::Esphome,
         firmware: version.map(|version| format!("ESPHome {}", printable(version))),
-        id: mac.map(|mac| mac.last4()),
+        id: mac.map(Identity::last4),
         report,
         options,
     }

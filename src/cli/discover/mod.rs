@@ -7,6 +7,7 @@
 mod broker;
 mod network;
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -159,19 +160,20 @@ impl Found {
             text += &self.section(device);
             text += "\n";
         }
-        if self.devices.iter().any(|device| device.is_at_broker())
+        if self.devices.iter().any(Device::is_at_broker)
             && plan.broker.as_ref().is_some_and(|at| at.login.is_some())
         {
             text += "Behind the broker also mqtt_username and mqtt_password_file: Klipper has to \
                      log in there, too.\n";
         }
         for (place, why) in &self.failures {
-            text += &format!("{place}: {why}\n");
+            let _ = writeln!(text, "{place}: {why}");
         }
         if self.others > 0 {
-            text += &format!(
-                "{} on this network that seem to be something else were left alone.\n",
-                counted(self.others, "other announcement")
+            let others = counted(self.others, "other announcement");
+            let _ = writeln!(
+                text,
+                "{others} that seem to be something else were left alone."
             );
         }
         if self.devices.is_empty() {
@@ -188,10 +190,10 @@ impl Found {
         };
         let mut text = format!("    [{name}]\n");
         for (option, value) in &device.options {
-            text += &format!("    {option}: {value}\n");
+            let _ = writeln!(text, "    {option}: {value}");
         }
         if let (Some(id), 2..) = (&device.id, self.devices.len()) {
-            text += &format!("    device_id: {id}\n");
+            let _ = writeln!(text, "    device_id: {id}");
         }
         text
     }
@@ -291,8 +293,8 @@ pub(super) fn doing(report: &Report) -> String {
 }
 
 /// What a later message says counts more.
-pub(super) fn merge(into: &mut Report, from: Report) {
-    fn take<T>(into: &mut Option<T>, from: Option<T>) {
+pub(super) fn merge(into: &mut Report, from: &Report) {
+    fn take<T: Copy>(into: &mut Option<T>, from: Option<T>) {
         if from.is_some() {
             *into = from;
         }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{Device, Found, Plan, merge, printable};
 use crate::cli::bind::{Place, Visit, visit};
-use crate::dialect::{Dialect, Report};
+use crate::dialect::{Dialect, Identity, Report};
 use crate::driver::browse::{Page, browse};
 
 /// What every unit is called that nobody has renamed.
@@ -155,7 +155,7 @@ async fn visit_one(candidate: &Candidate, plan: &Plan) -> Result<(Place, Report)
                 let reading = async {
                     while report.reading.is_none() {
                         match visit.next().await {
-                            Ok(Some(later)) => merge(&mut report, later),
+                            Ok(Some(later)) => merge(&mut report, &later),
                             Ok(None) => {}
                             Err(_) => return,
                         }
@@ -181,7 +181,7 @@ fn device(candidate: &Candidate, place: &Place, report: Report) -> Device {
         place: place.to_string(),
         dialect: Dialect::Stock,
         firmware: report.firmware.map(|known| known.as_str().to_owned()),
-        id: report.identity.map(|identity| identity.last4()),
+        id: report.identity.map(Identity::last4),
         report,
         options,
     }

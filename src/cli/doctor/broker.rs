@@ -146,7 +146,7 @@ impl Heard {
                 self.longest_gap = self.longest_gap.max(now - last);
             }
         }
-        merge(&mut self.live, report);
+        merge(&mut self.live, &report);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the doctor says: one line per check.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 /// How bad it is.
@@ -110,10 +112,10 @@ impl Finding {
     pub fn line(&self) -> String {
         let mut text = format!("{:8} {:12} {}\n", self.level.name(), self.check, self.text);
         for note in &self.notes {
-            text += &format!("{:21} * {note}\n", "");
+            let _ = writeln!(text, "{:21} * {note}", "");
         }
         if let Some(remedy) = &self.remedy {
-            text += &format!("{:21} -> {remedy}\n", "");
+            let _ = writeln!(text, "{:21} -> {remedy}", "");
         }
         text
     }

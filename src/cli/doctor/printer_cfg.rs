@@ -1,5 +1,5 @@
 //! Reads printer.cfg as Klipper does: comments, continued lines, `[include]` with wildcards, the
-//! block that SAVE_CONFIG writes, and the order of sections. Only reads; values stay texts.
+//! block that `SAVE_CONFIG` writes, and the order of sections. Only reads; values stay texts.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -42,7 +42,7 @@ impl Section {
         found.map(|entry| entry.value.trim())
     }
 
-    /// Whether a person has written it, not SAVE_CONFIG.
+    /// Whether a person has written it, not `SAVE_CONFIG`.
     pub(super) fn has_by_hand(&self, option: &str) -> bool {
         let mut entries = self.options.iter();
         entries.any(|entry| entry.name == option && !entry.autosaved)
@@ -152,14 +152,22 @@ fn absolute(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
+/// The option that further lines belong to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    None,
+    /// One that a person has written elsewhere, which counts more.
+    Ignored,
+    At(usize),
+}
+
 /// Lines to sections, as Python's configparser does it for Klipper.
 struct Reader<'a> {
     config: &'a mut Config,
     path: &'a Path,
     autosaved: bool,
     section: Option<usize>,
-    /// The option that further lines belong to; none where an earlier file has it already.
-    option: Option<Option<usize>>,
+    option: Open,
     indent: usize,
 }
 
@@ -170,7 +178,7 @@ impl<'a> Reader<'a> {
             path,
             autosaved,
             section: None,
-            option: None,
+            option: Open::None,
             indent: 0,
         }
     }
@@ -182,7 +190,7 @@ impl<'a> Reader<'a> {
         if value.is_empty() {
             return self.more("");
         }
-        if self.option.is_some() && indent > self.indent {
+        if self.option != Open::None && indent > self.indent {
             return self.more(value);
         }
         self.indent = indent;
@@ -191,7 +199,7 @@ impl<'a> Reader<'a> {
             .strip_prefix('[')
             .and_then(|rest| rest.rsplit_once(']'));
         if let Some((name, _)) = header.filter(|(name, _)| !name.is_empty()) {
-            self.option = None;
+            self.option = Open::None;
             let known = self.config.position(name);
             self.section = Some(known.unwrap_or_else(|| {
                 self.config.sections.push(Section {
@@ -218,22 +226,22 @@ impl<'a> Reader<'a> {
             autosaved: self.autosaved,
         };
         let known = options.iter().position(|known| known.name == entry.name);
-        self.option = Some(match known {
+        self.option = match known {
             // What a person wrote counts more than what SAVE_CONFIG did.
-            Some(_) if self.autosaved => None,
+            Some(_) if self.autosaved => Open::Ignored,
             Some(at) => {
                 options[at] = entry;
-                Some(at)
+                Open::At(at)
             }
             None => {
                 options.push(entry);
-                Some(options.len() - 1)
+                Open::At(options.len() - 1)
             }
-        });
+        };
     }
 
     fn more(&mut self, line: &str) {
-        if let (Some(section), Some(Some(option))) = (self.section, self.option) {
+        if let (Some(section), Open::At(option)) = (self.section, self.option) {
             let value = &mut self.config.sections[section].options[option].value;
             value.push('\n');
             value.push_str(line);

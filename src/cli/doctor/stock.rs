@@ -126,8 +126,9 @@ async fn resolve(place: &Place, plan: &Plan, said: &mut Findings) -> Option<Vec<
 }
 
 fn is_local(host: &str) -> bool {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    host.ends_with(".local")
+    let host = host.trim_end_matches('.');
+    let (_, domain) = host.rsplit_once('.').unwrap_or_default();
+    domain.eq_ignore_ascii_case("local")
 }
 
 fn judge_addresses(host: &str, addresses: &[IpAddr], said: &mut Findings) {
@@ -213,7 +214,7 @@ async fn reach(
 }
 
 fn identity(identity: Option<Identity>, device_id: Option<&str>, said: &mut Findings) {
-    let Some(found) = identity.map(|identity| identity.last4()) else {
+    let Some(found) = identity.map(Identity::last4) else {
         if device_id.is_some() {
             said.problem(
                 "identity",
@@ -259,7 +260,7 @@ async fn watch(visit: &mut Visit, report: &mut Report, time: Duration) -> Watch 
             Ok(Ok(Some(said))) => {
                 watch.messages += 1;
                 watch.readings += usize::from(said.reading.is_some());
-                merge(report, said);
+                merge(report, &said);
                 last = Instant::now();
             }
         }

@@ -182,8 +182,8 @@ fn two_addresses_of_one_family_may_be_two_devices() {
 
 #[test]
 fn another_device_than_the_one_with_the_id_is_a_problem() {
-    let found = Some(Identity::of("x"));
-    let digits = found.unwrap().last4();
+    let device = Identity::of("x");
+    let (found, digits) = (Some(device), device.last4());
     for (found, wanted, level) in [
         (found, None, Some(Level::Ok)),
         (found, Some(digits.as_str()), Some(Level::Ok)),
