@@ -163,6 +163,14 @@ async fn one_device_is_one_device_however_often_it_is_named() {
 }
 
 #[tokio::test]
+async fn one_device_at_two_addresses_is_one_device() {
+    // With one identity, as one with IPv4 and IPv6 has.
+    let simulators = [numbered(0), numbered(0)];
+    let found = discover(&at(&simulators.each_ref().map(|one| one.address(0)))).await;
+    assert_eq!(found.devices.len(), 1, "{found:?}");
+}
+
+#[tokio::test]
 async fn two_devices_get_sections_that_do_not_mix_them_up() {
     let simulators = [numbered(0), numbered(1)];
     let answers = simulators
@@ -282,7 +290,7 @@ async fn a_responder_that_lies_hides_nothing_and_sends_us_nowhere() {
 
 #[tokio::test]
 async fn nothing_found_is_an_empty_list_in_its_time() {
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let found = browsed(Vec::new()).await;
     assert_eq!(found, Found::default());
     assert!(start.elapsed() < Duration::from_secs(2));

@@ -582,6 +582,24 @@ async fn a_device_that_has_left_the_broker_is_a_problem() {
 }
 
 #[tokio::test]
+async fn r5_what_only_the_broker_remembers_is_nobody() {
+    let Some(broker) = mosquitto_or_skip(Access::Anonymous) else {
+        return;
+    };
+    let mut peer = client::Client::connect(&broker, &client::terms("peer", &["sync/#"])).await;
+    for (topic, word) in [
+        ("panda-breath/status", "online"),
+        ("panda-breath/climate/chamber/mode/state", "off"),
+        ("panda-breath/sensor/chamber_temperature/state", "24.0"),
+    ] {
+        peer.connection.publish(&client::retained(topic, word));
+    }
+    peer.sync("peer").await;
+    let plan = behind(plain(&broker), Spoken::Esphome);
+    says(&plan, "heard", Level::Problem, "nothing is heard").await;
+}
+
+#[tokio::test]
 async fn a_node_with_other_names_is_a_problem_that_names_the_option() {
     let Some(broker) = mosquitto_or_skip(Access::Anonymous) else {
         return;

@@ -14,6 +14,8 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, TYPE}
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
+use super::reach::io_text;
+
 /// What every web page on a network is announced as.
 const SERVICE: &str = "_http._tcp.local";
 /// Wi-Fi loses multicast readily: ask again after so long, each time.
@@ -47,7 +49,7 @@ pub async fn browse(
     group: SocketAddr,
     time: Duration,
 ) -> Result<Vec<Page>, String> {
-    let failed = |error: io::Error| format!("multicast DNS: {error}");
+    let failed = |error: io::Error| format!("no multicast DNS: {}", io_text(&error));
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await;
     let socket = socket.map_err(failed)?;
     socket.set_multicast_ttl_v4(255).map_err(failed)?;
@@ -229,6 +231,8 @@ fn can_be(address: IpAddr, from: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use simple_dns::ResourceRecord;
+
     use super::*;
 
     #[test]
@@ -251,6 +255,27 @@ mod tests {
         }
         let here = Ipv4Addr::LOCALHOST.into();
         assert!(can_be(here, here), "a simulated device");
+    }
+
+    #[test]
+    fn only_an_answer_that_still_holds_is_one() {
+        let from: IpAddr = "192.0.2.9".parse().unwrap();
+        let name = Name::new("PandaBreath.local").unwrap();
+        let said = |mut packet: Packet<'_>, ttl| {
+            let data = RData::A(Ipv4Addr::new(192, 0, 2, 7).into());
+            let record = ResourceRecord::new(name.clone(), CLASS::IN, ttl, data);
+            packet.answers.push(record);
+            let mut heard = Heard::default();
+            heard.take(&packet.build_bytes_vec().unwrap(), from);
+            heard.pages(&["PandaBreath.local"]).len()
+        };
+        assert_eq!(said(Packet::new_reply(0), 120), 1);
+        assert_eq!(said(Packet::new_reply(0), 0), 0, "a goodbye");
+        assert_eq!(
+            said(Packet::new_query(0), 120),
+            0,
+            "what somebody else has heard"
+        );
     }
 
     #[test]

@@ -402,6 +402,24 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_speaks_and_leaves_is_gone() {
+        let mut heard = Heard::default();
+        let said = |reading, present| Report {
+            reading,
+            present,
+            ..Report::default()
+        };
+        let is_there = |heard: &Heard| {
+            let mqtt = Mqtt::new(&Options::default());
+            judge_voice(&mqtt, &Options::default(), heard, &mut Findings::default())
+        };
+        heard.take(said(Some(22.0), None), false);
+        assert!(is_there(&heard));
+        heard.take(said(None, Some(false)), false);
+        assert!(!is_there(&heard));
+    }
+
+    #[test]
     fn readings_that_come_too_seldom_are_a_warning() {
         let mut heard = Heard {
             longest_gap: STALE,

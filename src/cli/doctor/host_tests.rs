@@ -210,6 +210,15 @@ fn the_community_module_is_a_problem() {
 fn a_klipper_that_started_before_the_wheel_came_is_a_warning() {
     let host = Host::new("restart");
     host.says("restart", Level::Warning, "since before");
+    // Both in one go, as when it is installed.
+    let written = fs::metadata(host.path("wheel"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    let written = written.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let config = host.path("home/printer.cfg");
+    host.run(42, &config, written - 1_700_000_000 - SLACK.as_secs() / 2);
+    assert_eq!(host.said(), []);
 }
 
 #[test]

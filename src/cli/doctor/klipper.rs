@@ -81,13 +81,13 @@ pub(super) fn check(config: &Config, path: &Path, home: Option<&Path>) -> (Findi
         order(config, section, &mut said);
         heater(config, section, &mut said);
         verify(config, section, &mut said);
-        pause(config, section, &mut said);
         guard(section, &mut said);
         let one = want(section, home, &mut said);
         twice(&wanted, &one, &mut said);
         wanted.push(one);
     }
     if !ours.is_empty() {
+        pause(config, &ours, &mut said);
         community(config, &mut said);
         macros(config, &mut said);
     }
@@ -232,9 +232,9 @@ fn verify(config: &Config, ours: &Section, said: &mut Findings) {
     }
 }
 
-fn pause(config: &Config, ours: &Section, said: &mut Findings) {
-    let pauses = ours.get("on_lost").is_none_or(|choice| choice == "pause");
-    if pauses && config.section("pause_resume").is_none() {
+fn pause(config: &Config, ours: &[&Section], said: &mut Findings) {
+    let pauses = |one: &&Section| one.get("on_lost").is_none_or(|choice| choice == "pause");
+    if ours.iter().any(pauses) && config.section("pause_resume").is_none() {
         said.warning(
             "pause",
             "there is no [pause_resume]: a device that is lost in a print shuts Klipper down",
@@ -244,11 +244,11 @@ fn pause(config: &Config, ours: &Section, said: &mut Findings) {
 }
 
 fn guard(ours: &Section, said: &mut Findings) {
-    if ours.get("guard").is_some_and(is_false) {
+    if let Some(value) = ours.get("guard").filter(|value| is_false(value)) {
         said.warning(
             "guard",
             format!(
-                "[{}] has 'guard: False': when Klipper is killed or stopped, the device heats on",
+                "[{}] has 'guard: {value}': when Klipper is killed or stopped, the device heats on",
                 ours.name
             ),
             "remove the line",

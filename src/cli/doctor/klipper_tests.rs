@@ -106,6 +106,8 @@ fn what_needs_our_section_stands_below_it() {
 #[test]
 fn pause_needs_its_section() {
     let text = "[panda_breath]\nhost: 192.0.2.7\n";
+    let two = format!("{text}[panda_breath b]\nhost: 192.0.2.8\n");
+    bad("pause-once", &two, &["warning pause: there is no"]);
     bad("pause", text, &["warning pause: there is no"]);
     bad("warn", &format!("{text}on_lost: warn\n"), &[]);
 }
@@ -193,7 +195,7 @@ fn two_sections_with_one_device_are_a_problem() {
 #[test]
 fn options_that_do_not_go_together_are_named() {
     for (options, part) in [
-        ("guard: False", "warning guard"),
+        ("guard: no", "has 'guard: no'"),
         ("max_target: 80\nmax_temp: 70", "problem max_target"),
         ("control: pid", "warning control"),
     ] {
@@ -203,6 +205,15 @@ fn options_that_do_not_go_together_are_named() {
     let heater = "[heater_generic panda_breath]\nmax_temp: 70\n";
     bad("heater", &format!("{GOOD}{heater}"), &[]);
     let text = GOOD.replace("[pause", "max_temp: 75\n[pause");
+    // Nor is what SAVE_CONFIG keeps for it a second word.
+    bad(
+        "twice-saved",
+        &format!(
+            "{text}\n#*# <---------------------- SAVE_CONFIG ---------------------->\n\
+             #*# [heater_generic panda_breath]\n#*# max_temp = 70\n"
+        ),
+        &[],
+    );
     bad(
         "twice",
         &format!("{text}{heater}"),
@@ -247,7 +258,7 @@ fn r11_a_password_is_read_from_its_file_and_never_shown() {
     let text = "[panda_breath]\nmqtt_broker: 192.0.2.5\nmqtt_username: u\n\
                 mqtt_password_file: ~/secret\n[pause_resume]\n";
     let path = files.write("secret", "geheim\n");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     let (said, _) = files.check(text);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("others may read") && !said[0].contains("geheim"));

@@ -88,7 +88,11 @@ pub(super) async fn check(
     let identity = report.identity;
     drop(visit);
     judge_watch(&watch, said);
-    judge_echoes(echoes.ok().as_ref(), times.connect, said);
+    judge_echoes(
+        echoes.ok().as_ref(),
+        times.connect.max(times.handshake),
+        said,
+    );
     judge_clients(clients, &watch, said);
     judge_state(&report, watch.readings, said);
     identity
@@ -313,9 +317,9 @@ fn judge_watch(watch: &Watch, said: &mut Findings) {
 }
 
 /// Round trip and loss. Without pings the connection itself says how long a round trip takes.
-fn judge_echoes(echoes: Option<&Echoes>, connect: Duration, said: &mut Findings) {
+fn judge_echoes(echoes: Option<&Echoes>, opening: Duration, said: &mut Findings) {
     let median = echoes.and_then(Echoes::median);
-    let trip = median.unwrap_or(connect);
+    let trip = median.unwrap_or(opening);
     let text = format!("{:.1} ms", trip.as_secs_f64() * 1000.0);
     if trip > SLOW {
         said.warning(
