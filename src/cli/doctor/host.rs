@@ -346,5 +346,4 @@ pub(super) fn clock(now: SystemTime, has_tls: bool, said: &mut Findings) {
 }
 
 #[cfg(test)]
-#[path = "host_tests.rs"]
 mod tests;

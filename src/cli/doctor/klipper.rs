@@ -591,5 +591,4 @@ pub(super) fn about(wanted: &Wanted) -> Findings {
 }
 
 #[cfg(test)]
-#[path = "klipper_tests.rs"]
 mod tests;

@@ -440,5 +440,4 @@ fn socket_address(text: &str) -> Option<(IpAddr, u16)> {
 }
 
 #[cfg(test)]
-#[path = "stock_tests.rs"]
 mod tests;

@@ -72,7 +72,7 @@ fn nothing_is_said_of_a_good_configuration() {
          [pause_resume]\n",
         &[],
     );
-    let example = include_str!("../../../examples/printer.cfg");
+    let example = include_str!("../../../../examples/printer.cfg");
     bad(
         "example",
         example,
