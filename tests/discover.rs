@@ -375,6 +375,33 @@ async fn both_kinds_are_found_at_a_broker_and_told_apart() {
 }
 
 #[tokio::test]
+async fn one_device_that_is_found_both_ways_is_said_to_be_one() {
+    let Some(broker) = mosquitto_or_skip(Access::Anonymous) else {
+        return;
+    };
+    let bound = stock(&broker, 0);
+    connected(&bound);
+    let found = discover(&Plan {
+        broker: Some(plain(&broker)),
+        ..at(&[bound.address(0)])
+    })
+    .await;
+    let [direct, behind] = &found.devices[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(
+        (direct.dialect, behind.dialect),
+        (Spoken::Stock, Spoken::StockMqtt)
+    );
+    assert_eq!(
+        (&direct.same_as, &behind.same_as),
+        (&None, &Some(direct.name.clone()))
+    );
+    let text = found.text(&plan());
+    assert!(text.contains("instead of the other section"), "{text}");
+}
+
+#[tokio::test]
 async fn nodes_that_are_something_else_are_counted_only() {
     let Some(broker) = mosquitto_or_skip(Access::Anonymous) else {
         return;

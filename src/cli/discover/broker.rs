@@ -211,6 +211,8 @@ fn stock(at: &Broker, prefix: &str, id: &str, report: Report) -> Device {
         dialect: Dialect::StockMqtt,
         firmware: Some("1.0.4 or later".into()),
         id: report.identity.map(Identity::last4),
+        mac: Some(id.to_owned()),
+        same_as: None,
         report,
         options,
     }
@@ -233,6 +235,8 @@ fn node(at: &Broker, name: &str, prefix: &str, card: &Value, report: Report) -> 
         dialect: Dialect::Esphome,
         firmware: version.map(|version| format!("ESPHome {}", printable(version))),
         id: mac.map(Identity::last4),
+        mac: card["mac"].as_str().map(str::to_ascii_uppercase),
+        same_as: None,
         report,
         options,
     }

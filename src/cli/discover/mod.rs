@@ -105,6 +105,10 @@ pub struct Device {
     pub firmware: Option<String>,
     /// The last digits of its identity, as in `device_id`.
     pub id: Option<String>,
+    /// Its MAC address, to know it again at a broker; never printed from here.
+    mac: Option<String>,
+    /// It is this one, found another way.
+    pub same_as: Option<String>,
     /// What it does now.
     pub report: Report,
     /// What belongs into its section of printer.cfg.
@@ -147,16 +151,30 @@ pub async fn discover(plan: &Plan) -> Found {
     if let Some(at) = &plan.broker {
         broker::look(at, plan, &mut found).await;
     }
+    found.find_the_same();
     found
 }
 
 impl Found {
+    /// Stock firmware 1.0.4 is to be found directly and at its broker.
+    fn find_the_same(&mut self) {
+        for n in 1..self.devices.len() {
+            let (before, rest) = self.devices.split_at_mut(n);
+            let mut others = before.iter();
+            let same = others.find(|other| other.mac.is_some() && other.mac == rest[0].mac);
+            rest[0].same_as = same.map(|other| other.name.clone());
+        }
+    }
+
     /// For people.
     pub fn text(&self, plan: &Plan) -> String {
         let mut text = String::new();
         for device in &self.devices {
             text += &device.text();
-            text += "\n  in printer.cfg:\n\n";
+            text += match &device.same_as {
+                None => "\n  in printer.cfg:\n\n",
+                Some(_) => "\n  in printer.cfg, instead of the other section:\n\n",
+            };
             text += &self.section(device);
             text += "\n";
         }
@@ -211,6 +229,7 @@ impl Found {
                 "dialect": device.dialect.name(),
                 "firmware": device.firmware,
                 "device_id": device.id,
+                "same_as": device.same_as,
                 "on": device.report.on,
                 "mode": device.report.mode.map(crate::dialect::Mode::name),
                 "target": device.report.target,
@@ -254,8 +273,12 @@ impl Device {
         let firmware = self.firmware.as_deref().unwrap_or("of unknown version");
         let id = self.id.as_ref();
         let id = id.map_or(String::new(), |id| format!(", device_id {id}"));
+        let same = self.same_as.as_ref();
+        let same = same.map_or(String::new(), |other| {
+            format!(", the same device as {other}")
+        });
         format!(
-            "{}{at}\n  firmware {firmware}, dialect {}{id}\n  {}\n",
+            "{}{at}{same}\n  firmware {firmware}, dialect {}{id}\n  {}\n",
             self.name,
             self.dialect.name(),
             doing(&self.report)

@@ -65,7 +65,7 @@ pub(super) async fn look(plan: &Plan, found: &mut Found) {
     let mut met: Vec<(Device, Option<String>)> = Vec::new();
     for candidate in candidates {
         match visit_one(&candidate, plan).await {
-            Ok((place, report)) => {
+            Ok((place, report, mac)) => {
                 let is_known = |known: &&mut (Device, Option<String>)| {
                     let same = known.0.report.identity == report.identity;
                     same && report.identity.is_some()
@@ -73,7 +73,11 @@ pub(super) async fn look(plan: &Plan, found: &mut Found) {
                 match met.iter_mut().find(is_known) {
                     Some((_, host)) if host.is_none() => *host = candidate.host,
                     Some(_) => {}
-                    None => met.push((device(&candidate, &place, report), candidate.host)),
+                    None => {
+                        let mut device = device(&candidate, &place, report);
+                        device.mac = mac;
+                        met.push((device, candidate.host));
+                    }
                 }
             }
             Err(why) if candidate.is_expected => {
@@ -146,7 +150,10 @@ fn add(candidates: &mut Vec<Candidate>, new: Candidate) {
 }
 
 /// The first of its places where a device is: the others lead to the same one, or are a lie.
-async fn visit_one(candidate: &Candidate, plan: &Plan) -> Result<(Place, Report), String> {
+async fn visit_one(
+    candidate: &Candidate,
+    plan: &Plan,
+) -> Result<(Place, Report, Option<String>), String> {
     let mut error = "no address".to_owned();
     for place in &candidate.places {
         match Visit::pay(place, &plan.patience).await {
@@ -163,7 +170,8 @@ async fn visit_one(candidate: &Candidate, plan: &Plan) -> Result<(Place, Report)
                 };
                 // Without one it is worth showing all the more.
                 let _ = timeout(READING, reading).await;
-                return Ok((place.clone(), report));
+                let mac = visit.mqtt.id.as_ref().map(|id| id.as_str().to_owned());
+                return Ok((place.clone(), report, mac));
             }
             Err(why) => error = why,
         }
@@ -182,6 +190,8 @@ fn device(candidate: &Candidate, place: &Place, report: Report) -> Device {
         dialect: Dialect::Stock,
         firmware: report.firmware.map(|known| known.as_str().to_owned()),
         id: report.identity.map(Identity::last4),
+        mac: None,
+        same_as: None,
         report,
         options,
     }

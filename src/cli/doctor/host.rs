@@ -219,8 +219,11 @@ pub(super) fn check(place: &Place, said: &mut Findings) {
 
 /// Asks a Python, and does not wait for ever.
 fn ask(python: &Path) -> Result<String, String> {
+    // Not resolved: a link to an interpreter is what makes a virtual environment.
+    let python = std::path::absolute(python).map_err(|error| error.to_string())?;
     let mut child = Command::new(python)
-        .args(["-I", "-c", ASK])
+        .args(["-c", ASK])
+        .current_dir("/") // nothing is imported from where the user is by chance
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
