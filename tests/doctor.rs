@@ -22,6 +22,9 @@ use _core::cli::bind::visit::Patience;
 use _core::cli::doctor::{Finding, Level, News, Plan, examine};
 use _core::sim::{Entry, Event, Firmware, Options, Simulator};
 use futures_util::{SinkExt, StreamExt};
+use simple_dns::rdata::RData;
+use simple_dns::{CLASS, Name, Packet, ResourceRecord};
+use tokio::net::UdpSocket;
 use tokio_tungstenite::tungstenite::Message;
 
 use client::LIMIT;
@@ -154,6 +157,27 @@ async fn a_name_that_nobody_has_is_a_problem() {
         ..plan()
     };
     says(&plan, "resolves", Level::Problem, "cannot be resolved").await;
+}
+
+#[tokio::test]
+async fn a_name_that_two_devices_have_is_a_warning() {
+    let simulator = device(|_| {});
+    let port = simulator.address(0).port();
+    let plan = |group| Plan {
+        device: Some(format!("Doctor.local:{port}").parse().unwrap()),
+        group: Some(group),
+        ..plan()
+    };
+    let one = responder(&[[127, 0, 0, 1]]).await;
+    assert_eq!(bad(&plan(one)).await, []);
+    let two = responder(&[[127, 0, 0, 77], [127, 0, 0, 1]]).await;
+    says(
+        &plan(two),
+        "resolves",
+        Level::Warning,
+        "perhaps 2 devices with one name",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -368,6 +392,30 @@ async fn a_configuration_that_cannot_be_read_is_a_problem() {
 fn free() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()
+}
+
+/// Answers to `Doctor.local`, from several devices.
+async fn responder(addresses: &[[u8; 4]]) -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let answer = |ip: &[u8; 4]| {
+        let mut packet = Packet::new_reply(0);
+        let name = Name::new("Doctor.local").unwrap();
+        let data = RData::A(Ipv4Addr::from(*ip).into());
+        let record = ResourceRecord::new(name, CLASS::IN, 120, data);
+        packet.answers.push(record);
+        packet.build_bytes_vec().unwrap()
+    };
+    let answers: Vec<_> = addresses.iter().map(answer).collect();
+    tokio::spawn(async move {
+        loop {
+            let (_, from) = socket.recv_from(&mut [0; 1500]).await.unwrap();
+            for answer in &answers {
+                socket.send_to(answer, from).await.unwrap();
+            }
+        }
+    });
+    address
 }
 
 /// Does this to a device once somebody has connected.

@@ -369,6 +369,15 @@ fn target(ours: &Section, home: Option<&Path>, said: &mut Findings) -> Option<Ta
         );
         return None;
     };
+    if value.contains("${") {
+        // Kalico's way to use one value in many places.
+        said.ok(
+            "place",
+            format!("[{name}]: '{option}: {value}' was not looked at"),
+        )
+        .remedy("name the device itself: panda-breath doctor ADDRESS");
+        return None;
+    }
     let place = value.parse::<Place>().ok();
     let bare = place.filter(|place| place.host == value.trim_matches(['[', ']']));
     let Some(place) = bare else {

@@ -99,33 +99,36 @@ pub(super) async fn check(
 }
 
 async fn resolve(place: &Place, plan: &Plan, said: &mut Findings) -> Option<Vec<IpAddr>> {
-    let mut addresses = match visit::addresses(&place.host).await {
-        Ok(addresses) => addresses,
-        Err(why) => {
-            said.problem(
-                "resolves",
-                why,
-                "is it on Wi-Fi, and in this network? Its address is in the router's list; an \
-                 address the router keeps for it works without a name ('panda-breath discover')",
-            );
-            return None;
-        }
-    };
-    if place.host.parse::<IpAddr>().is_ok() {
-        return Some(addresses); // nothing to resolve
-    }
-    if let (true, Some(group)) = (is_local(&place.host), plan.group) {
+    let group = plan.group.filter(|_| is_local(&place.host));
+    let namesakes = async {
+        let Some(group) = group else {
+            return Vec::new();
+        };
         let pages = browse(&[&place.host], group, NAMESAKES).await;
-        let found = pages.unwrap_or_default().into_iter();
-        for page in found.filter(|page| page.host.eq_ignore_ascii_case(&place.host)) {
-            for address in page.addresses {
-                if !addresses.contains(&address) {
-                    addresses.push(address);
-                }
-            }
+        let pages = pages.unwrap_or_default().into_iter();
+        let same = pages.filter(|page| page.host.eq_ignore_ascii_case(&place.host));
+        same.flat_map(|page| page.addresses).collect()
+    };
+    let (found, others) = tokio::join!(visit::addresses(&place.host), namesakes);
+    let mut addresses = found.clone().unwrap_or_default();
+    for address in others {
+        if !addresses.contains(&address) {
+            addresses.push(address);
         }
     }
-    judge_addresses(&place.host, &addresses, said);
+    if let (true, Err(why)) = (addresses.is_empty(), found) {
+        said.problem(
+            "resolves",
+            why,
+            "is it on Wi-Fi, and in this network? Its address is in the router's list; an \
+             address the router keeps for it works without a name ('panda-breath discover')",
+        );
+        return None;
+    }
+    // An address is its own.
+    if place.host.parse::<IpAddr>().is_err() {
+        judge_addresses(&place.host, &addresses, said);
+    }
     Some(addresses)
 }
 

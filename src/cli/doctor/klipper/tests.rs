@@ -252,6 +252,13 @@ fn a_section_says_where_its_device_is() {
 }
 
 #[test]
+fn a_value_that_only_kalico_can_tell_is_no_mistake() {
+    let (said, wanted) = Files::new("kalico").check(&GOOD.replace("192.0.2.7", "${constants.ip}"));
+    assert_eq!(said, [""; 0]);
+    assert!(wanted[0].target.is_none());
+}
+
+#[test]
 fn r11_a_password_is_read_from_its_file_and_never_shown() {
     use std::os::unix::fs::PermissionsExt;
     let files = Files::new("password");
