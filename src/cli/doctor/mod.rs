@@ -2,7 +2,8 @@
 //!
 //! * [`mod@self`]: the command: what to look at, and what it prints
 //! * `finding`: what it says
-//! * `printer_cfg`: Klipper's configuration, read as Klipper does; `klipper`: what is wrong in it
+//! * `printer_cfg`: Klipper's configuration, read as Klipper does; `klipper`: what is wrong in it;
+//!   `wanted`: the devices in it
 //! * `host`: this computer, and what is installed for Klipper
 //! * `stock`, `broker`: a device; `firmware`: what is known of each version
 //!
@@ -15,6 +16,7 @@ mod host;
 mod klipper;
 mod printer_cfg;
 mod stock;
+mod wanted;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -32,8 +34,8 @@ use crate::dialect::{Dialect, Identity};
 use crate::driver::mdns;
 use finding::Findings;
 pub use finding::{Finding, Level};
-use klipper::{Target, Wanted};
 use printer_cfg::Config;
+use wanted::{Target, Wanted};
 
 /// Where printer.cfg usually is, below the user's home.
 const USUAL_CONFIG: [&str; 3] = [
@@ -245,7 +247,7 @@ pub async fn examine(plan: &Plan, mut tell: impl FnMut(News<'_>)) -> Vec<Finding
     let mut met: Vec<(String, Identity)> = Vec::new();
     for one in &wanted {
         let Some(target) = &one.target else { continue };
-        let mut said = klipper::about(one);
+        let mut said = wanted::about(one);
         tell(News::Begin(&format!(
             "{} (for {:.0} s)",
             said.name(),

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::super::finding::Level;
+use super::super::wanted::Target;
 use super::*;
 
 /// A folder with configuration files that goes with this.
