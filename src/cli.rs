@@ -1,6 +1,9 @@
 //! The `panda-breath` command.
 
+mod at_broker;
 pub mod bind;
+pub mod discover;
+pub mod doctor;
 mod guard_service;
 pub mod install;
 mod simulate;
@@ -21,6 +24,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     BindBroker(bind::BindArguments),
+    Discover(Box<discover::Arguments>),
+    Doctor(Box<doctor::Arguments>),
     GuardService(guard_service::Arguments),
     Install(Box<install::Arguments>),
     Simulate(Box<simulate::Arguments>),
@@ -45,6 +50,8 @@ pub fn run_in(python: Option<install::Python>, args: impl Iterator<Item = OsStri
     };
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
+        Command::Discover(arguments) => discover::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(*arguments),
         Command::GuardService(_) => guard_service::run(),
         Command::Install(arguments) => install::run(&arguments, python),
         Command::Simulate(arguments) => simulate::run(*arguments),
@@ -117,6 +124,18 @@ mod tests {
             code(&["bind-broker", "127.2.0.3:1", "--broker", "192.0.2.5"]),
             1
         );
+        assert_eq!(code(&["discover", "--help"]), 0);
+        assert_eq!(code(&["discover", "--no-mdns"]), 2);
+        assert_eq!(code(&["discover", "--username", "u"]), 2);
+        assert_eq!(code(&["discover", "--seconds", "0"]), 2);
+        assert_eq!(code(&["discover", "--no-mdns", "http://127.2.0.3/"]), 2);
+        assert_eq!(code(&["discover", "--no-mdns", "127.2.0.3:1"]), 1);
+        assert_eq!(code(&["doctor", "--help"]), 0);
+        assert_eq!(code(&["doctor", "127.2.0.3:1", "--config", "x"]), 2);
+        assert_eq!(code(&["doctor", "--broker", "mqtt://127.2.0.3"]), 2);
+        assert_eq!(code(&["doctor", "--seconds", "0"]), 2);
+        assert_eq!(code(&["doctor", "--config", "/nonexistent/printer.cfg"]), 1);
+        assert_eq!(code(&["doctor", "127.2.0.3:1", "--json"]), 1);
         assert_eq!(code(&["unbind-broker", "http://127.2.0.3/"]), 2);
         assert_eq!(code(&["unbind-broker", "127.2.0.3:1"]), 1);
     }

@@ -11,8 +11,10 @@
 //! * `link`: one connection, from a name to messages
 //! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
-//! * [`visit`]: beside the thread, one short connection to a device, for commands
+//! * [`visit`], [`stay`]: beside the thread, one short connection to a device or a broker, for
+//!   commands; [`browse`], [`ping`]: what else they ask the network
 
+pub mod browse;
 #[cfg(test)]
 mod bug;
 mod clock;
@@ -23,9 +25,11 @@ mod link;
 pub mod mdns;
 pub mod mqtt;
 mod owner;
+pub mod ping;
 mod reach;
 mod resolve;
 mod shared;
+pub mod stay;
 mod task;
 mod testament;
 pub mod visit;

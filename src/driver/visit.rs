@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tungstenite::Message;
 
 use crate::dialect::Report;
@@ -116,10 +116,49 @@ impl Default for Patience {
     }
 }
 
+/// How far a visit had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// No connection.
+    Connect,
+    /// A connection, but nobody there who speaks as a device does.
+    Handshake,
+    /// The device did not say what it says first.
+    Snapshot,
+}
+
+/// Why there was no visit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How far it had come.
+    pub step: Step,
+    /// In words for people.
+    pub why: String,
+}
+
+/// How long the parts of a visit took.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Until there was a TCP connection: one round trip, and the name's lookup where it is a name.
+    pub connect: Duration,
+    /// For the WebSocket's handshake: one more.
+    pub handshake: Duration,
+    /// Until the device had said what it says first.
+    pub snapshot: Duration,
+}
+
+/// The addresses of a name or an address.
+pub async fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
+    Resolver::default().lookup(host).await
+}
+
 /// A connection to a device that has said what it says first.
 pub struct Visit {
     connection: Connection,
     address: SocketAddr,
+    stock: Stock,
+    /// How long it took to get here.
+    pub times: Times,
     /// What the device does.
     pub report: Report,
     /// What it says about its broker.
@@ -129,25 +168,55 @@ pub struct Visit {
 impl Visit {
     /// Connects, and reads the first frame. The error says why not, in words for people.
     pub async fn pay(place: &Place, patience: &Patience) -> Result<Self, String> {
-        let opening = async {
-            let stream = reach(Resolver::default(), place.host.clone(), place.port, None).await?;
-            Connection::handshake(stream).await
-        };
-        let opened = timeout(patience.open, opening).await;
-        let mut connection = opened.unwrap_or_else(|_| Err("no answer".to_owned()))?;
-        let address = connection
-            .address()
-            .map_err(|error| super::reach::io_text(&error))?;
-        let first = timeout(patience.snapshot, first(&mut connection)).await;
-        let (report, mqtt) = first.unwrap_or_else(|_| {
+        let visit = Self::try_pay(place, patience).await;
+        visit.map_err(|failure| failure.why)
+    }
+
+    /// The same, with an error that says how far it had come.
+    pub async fn try_pay(place: &Place, patience: &Patience) -> Result<Self, Failure> {
+        let failed = |step| move |why| Failure { step, why };
+        let start = Instant::now();
+        let reaching = reach(Resolver::default(), place.host.clone(), place.port, None);
+        let reached = timeout(patience.open, reaching).await;
+        let stream = reached.unwrap_or_else(|_| Err("no answer".to_owned()));
+        let stream = stream.map_err(failed(Step::Connect))?;
+        let connect = start.elapsed();
+        let shaking = Connection::handshake(stream);
+        let shaken = timeout(patience.open.saturating_sub(connect), shaking).await;
+        let connection = shaken.unwrap_or_else(|_| Err("no answer".to_owned()));
+        let mut connection = connection.map_err(failed(Step::Handshake))?;
+        let handshake = start.elapsed().saturating_sub(connect);
+        let address = connection.address();
+        let address = address.map_err(|error| super::reach::io_text(&error));
+        let address = address.map_err(failed(Step::Handshake))?;
+        let mut stock = Stock::default();
+        let first = timeout(patience.snapshot, first(&mut connection, &mut stock)).await;
+        let first = first.unwrap_or_else(|_| {
             Err("it takes connections, but does not say what a Panda Breath says first".to_owned())
-        })?;
+        });
+        let (report, mqtt) = first.map_err(failed(Step::Snapshot))?;
         Ok(Self {
             connection,
             address,
+            stock,
+            times: Times {
+                connect,
+                handshake,
+                snapshot: start.elapsed().saturating_sub(connect + handshake),
+            },
             report,
             mqtt,
         })
+    }
+
+    /// The next thing it says; `None`: something that cannot be read. The error says why it is
+    /// over. May be dropped at any time.
+    pub async fn next(&mut self) -> Result<Option<Report>, String> {
+        match next(&mut self.connection).await {
+            Incoming::Message(message) => Ok(self.stock.decode(&message.into_data()).ok()),
+            Incoming::Unreadable => Ok(None),
+            Incoming::Ended(why) => Err(why),
+        }
     }
 
     /// Where it really is: its name may lead to another unit the next time.
@@ -181,8 +250,10 @@ fn ended(incoming: Incoming) -> Result<(), String> {
     }
 }
 
-async fn first(connection: &mut Connection) -> Result<(Report, ha::Snapshot), String> {
-    let mut stock = Stock::default();
+async fn first(
+    connection: &mut Connection,
+    stock: &mut Stock,
+) -> Result<(Report, ha::Snapshot), String> {
     loop {
         let message = match next(connection).await {
             Incoming::Message(message) => message,

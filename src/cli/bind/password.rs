@@ -15,10 +15,17 @@ use super::{failed, fits_device};
 /// A longer line is none.
 const MOST: u64 = 4096;
 
-/// The password of this user.
+/// The password of this user, for a device to keep.
 pub(super) fn get(file: Option<&Path>, username: &str) -> io::Result<String> {
+    let (password, whence) = read(file, username)?;
+    fits_device(&password).map_err(|why| failed(format!("{whence}: {why}")))?;
+    Ok(password)
+}
+
+/// The password of this user, and where it is from.
+pub(in crate::cli) fn read(file: Option<&Path>, username: &str) -> io::Result<(String, String)> {
     let stdin = io::stdin();
-    let (password, whence) = match file {
+    Ok(match file {
         Some(path) => {
             let name = path.display().to_string();
             let file = File::open(path).map_err(|error| failed(format!("{name}: {error}")))?;
@@ -37,9 +44,7 @@ pub(super) fn get(file: Option<&Path>, username: &str) -> io::Result<String> {
             let line = line.map_err(|error| failed(format!("standard input: {error}")))?;
             (line, "standard input".to_owned())
         }
-    };
-    fits_device(&password).map_err(|why| failed(format!("{whence}: {why}")))?;
-    Ok(password)
+    })
 }
 
 /// The only line of a file.

@@ -1,0 +1,238 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::super::finding::Level;
+use super::*;
+
+/// A computer with a Klipper on it.
+struct Host(PathBuf);
+
+impl Host {
+    fn new(name: &str) -> Self {
+        let name = format!("panda-host-{}-{name}", std::process::id());
+        let host = Self(std::env::temp_dir().join(name));
+        host.write("proc/stat", "cpu 1\nbtime 1700000000\n");
+        host.write("proc/net/tcp", "");
+        host.write("home/printer.cfg", "");
+        host.write("home/klipper/klippy/klippy.py", "");
+        host.module("INTERFACE = 3  # the wheel's\n");
+        host.python(concat!("3 ", env!("CARGO_PKG_VERSION")), "");
+        host.run(42, &host.path("home/printer.cfg"), 100);
+        host
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn module(&self, text: &str) {
+        self.write("home/klipper/klippy/extras/panda_breath.py", text);
+    }
+
+    /// A Python that answers like this; the wheel was written in 1970 + this.
+    fn python(&self, wheel: &str, module: &str) {
+        let native = self.path("wheel/native.so");
+        self.write("wheel/native.so", "");
+        let text = format!(
+            "#!/bin/sh\necho '{wheel} {}'\necho '{module}'\n",
+            native.display()
+        );
+        self.write("home/klippy-env/bin/python", &text);
+        let python = self.path("home/klippy-env/bin/python");
+        fs::set_permissions(python, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Klipper, started so many seconds after the boot.
+    fn run(&self, pid: u32, config: &Path, after: u64) {
+        let script = self.path("home/klipper/klippy/klippy.py");
+        let python = self.path("home/klippy-env/bin/python");
+        let (python, script) = (python.display(), script.display());
+        let line = format!(
+            "{python}\0{script}\0-l\0/l.log\0{}\0-a\0/s\0",
+            config.display()
+        );
+        self.write(&format!("proc/{pid}/cmdline"), &line);
+        let zeros = "0 ".repeat(18);
+        let stat = format!("{pid} (a (b) c) S {zeros}{} 0\n", after * TICKS);
+        self.write(&format!("proc/{pid}/stat"), &stat);
+        let _ = symlink(&self.0, self.path(&format!("proc/{pid}/cwd")));
+    }
+
+    fn place(&self) -> Place {
+        let home = self.path("home");
+        find(&self.path("proc"), Some(&home), None, None)
+    }
+
+    /// What is not well.
+    fn said(&self) -> Vec<(&'static str, Level, String)> {
+        let mut said = Findings::about("host");
+        check(&self.place(), &mut said);
+        let bad = said.list.into_iter().filter(|one| one.level != Level::Ok);
+        bad.map(|one| {
+            assert!(one.remedy.is_some());
+            (one.check, one.level, one.text)
+        })
+        .collect()
+    }
+
+    #[track_caller]
+    fn says(&self, check: &str, level: Level, part: &str) {
+        let said = self.said();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!((said[0].0, said[0].1), (check, level), "{said:?}");
+        assert!(said[0].2.contains(part), "{said:?}");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Starts long after everything that these tests write.
+const LATE: u64 = 10_000_000_000 - 1_700_000_000;
+
+fn well(name: &str) -> Host {
+    let host = Host::new(name);
+    host.run(42, &host.path("home/printer.cfg"), LATE);
+    host
+}
+
+#[test]
+fn a_klipper_that_runs_is_found_with_its_python_and_its_configuration() {
+    let host = Host::new("runs");
+    let place = host.place();
+    let klippy = place.klippy.unwrap();
+    assert_eq!(klippy.pid, 42);
+    assert_eq!(klippy.config, host.path("home/printer.cfg"));
+    assert_eq!(klippy.folder, host.path("home/klipper/klippy"));
+    let started = UNIX_EPOCH + Duration::from_secs(1_700_000_100);
+    assert_eq!(klippy.started, Some(started));
+    // Of two, the one with this configuration.
+    host.run(41, Path::new("home/other.cfg"), 100);
+    let other = host.path("home/other.cfg");
+    let found = find(&host.path("proc"), None, Some(&other), None);
+    assert_eq!(
+        found.klippy.unwrap().pid,
+        41,
+        "relative to where it was started"
+    );
+    // Without one that runs: where it usually is.
+    let home = host.path("home");
+    let found = find(Path::new("/nonexistent"), Some(&home), None, None);
+    assert_eq!(found.python, Some(host.path("home/klippy-env/bin/python")));
+    assert_eq!(found.folder, Some(host.path("home/klipper/klippy")));
+}
+
+#[test]
+fn nothing_is_said_where_all_is_well() {
+    let host = well("well");
+    assert_eq!(host.said(), []);
+    let module = host.path("wheel/panda_breath.py");
+    host.write("wheel/panda_breath.py", "INTERFACE = 3\n");
+    host.module("from panda_breath import *\n");
+    host.python(
+        concat!("3 ", env!("CARGO_PKG_VERSION")),
+        &module.display().to_string(),
+    );
+    assert_eq!(host.said(), []);
+}
+
+#[test]
+fn a_computer_without_klipper_is_no_problem() {
+    let mut said = Findings::about("host");
+    check(&Place::default(), &mut said);
+    assert_eq!((said.list.len(), said.list[0].level), (1, Level::Ok));
+}
+
+#[test]
+fn a_missing_wheel_is_a_problem() {
+    let host = well("wheel");
+    host.python("none ModuleNotFoundError No module named x", "");
+    host.says("wheel", Level::Problem, "is not installed");
+}
+
+#[test]
+fn a_python_that_does_not_work_is_a_problem() {
+    let host = well("python");
+    host.write("home/klippy-env/bin/python", "#!/bin/sh\nexit 1\n");
+    host.says("wheel", Level::Problem, "does not work");
+    fs::remove_file(host.path("home/klippy-env/bin/python")).unwrap();
+    host.says("wheel", Level::Problem, "does not work");
+}
+
+#[test]
+fn a_wheel_of_another_version_is_a_warning() {
+    let host = well("version");
+    host.python("3 0.0.0", "");
+    host.says("wheel", Level::Warning, "0.0.0");
+}
+
+#[test]
+fn interfaces_that_differ_are_a_problem() {
+    let host = well("interface");
+    host.module("INTERFACE = 4\n");
+    host.says("interface", Level::Problem, "has interface 4, the wheel 3");
+    host.module("INTERFACE = 2\n");
+    host.says("interface", Level::Problem, "has interface 2, the wheel 3");
+}
+
+#[test]
+fn a_missing_module_is_a_problem_and_so_are_two() {
+    let host = well("module");
+    host.write(
+        "home/klipper/klippy/plugins/panda_breath.py",
+        "INTERFACE = 3\n",
+    );
+    host.says("module", Level::Problem, "there are");
+    fs::remove_file(host.path("home/klipper/klippy/extras/panda_breath.py")).unwrap();
+    assert_eq!(host.said(), [], "Kalico's place");
+    fs::remove_file(host.path("home/klipper/klippy/plugins/panda_breath.py")).unwrap();
+    host.says("module", Level::Problem, "there is no panda_breath.py");
+}
+
+#[test]
+fn the_community_module_is_a_problem() {
+    let host = well("community");
+    host.module("class PandaBreath: pass\n");
+    host.says("module", Level::Problem, "perhaps the community's");
+    host.module("from panda_breath import *\n");
+    host.says("module", Level::Problem, "refers to the wheel");
+}
+
+#[test]
+fn a_klipper_that_started_before_the_wheel_came_is_a_warning() {
+    let host = Host::new("restart");
+    host.says("restart", Level::Warning, "since before");
+    // Both in one go, as when it is installed.
+    let written = fs::metadata(host.path("wheel"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    let written = written.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let config = host.path("home/printer.cfg");
+    host.run(42, &config, written - 1_700_000_000 - SLACK.as_secs() / 2);
+    assert_eq!(host.said(), []);
+}
+
+#[test]
+fn a_date_that_cannot_be_right_is_said() {
+    let judge = |seconds, has_tls| {
+        let mut said = Findings::default();
+        clock(
+            UNIX_EPOCH + Duration::from_secs(seconds),
+            has_tls,
+            &mut said,
+        );
+        said.list[0].level
+    };
+    assert_eq!(judge(0, false), Level::Warning);
+    assert_eq!(judge(1_700_000_000, true), Level::Problem);
+    assert_eq!(judge(1_800_000_000, true), Level::Ok);
+}
