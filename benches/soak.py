@@ -177,11 +177,10 @@ def compare(states: list[State]) -> list[str]:
     for state in states[1:]:
         if state.rss > first.rss + GROWTH:
             failures.append(f"memory: {first} became {state}")
-        if (state.threads, state.files, state.guards) != (
-            first.threads,
-            first.files,
-            first.guards,
-        ):
+        # A look at the device that is open at that moment is a descriptor more.
+        if (state.threads, state.guards) != (first.threads, first.guards) or abs(
+            state.files - first.files
+        ) > 1:
             failures.append(f"threads, descriptors or guards: {first} became {state}")
     return failures
 
