@@ -13,6 +13,7 @@ mod guard;
 mod hands;
 mod histories;
 mod klipper;
+mod looks;
 mod losses;
 mod ordinary;
 mod peer;
