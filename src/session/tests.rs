@@ -4,6 +4,7 @@ mod boost;
 mod broker;
 mod broker_histories;
 mod broker_world;
+mod connections;
 mod contained;
 mod coverage;
 mod cutoff;

@@ -60,6 +60,10 @@ fn r2_a_look_without_an_answer_is_given_up_and_repeated() {
     let again = until_look(&mut session, at + 500, at + 20_000).unwrap();
     assert_ne!(again.1, conn);
     assert_eq!(again.0, at + 5_000 + 2_000);
+    let (at, conn) = again;
+    tell(&mut session, at + 100, Input::Closed(conn, "reset"));
+    let (at_last, _) = until_look(&mut session, at + 500, at + 20_000).unwrap();
+    assert_eq!(at_last, at + 2_500, "the first report 2 s after it failed");
 }
 
 #[test]
