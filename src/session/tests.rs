@@ -19,6 +19,7 @@ mod losses;
 mod ordinary;
 mod peer;
 mod reference;
+mod reports;
 mod sensor_histories;
 mod verify;
 mod weather;
