@@ -99,6 +99,7 @@ fn a_device_without_a_temperature_is_told_once_27_s_after_it_came() {
     }
     assert_eq!(said.len(), 1, "{said:?}");
     assert_eq!(said[0].0, 27_030);
+    assert!(said[0].1.contains("after 120 s without one"), "{said:?}");
     // And after the last one that there was.
     let mut session = live();
     warm(&mut session, 500, 20_500); // the last is at 20 s
@@ -150,4 +151,31 @@ fn r10_a_target_is_the_same_if_it_is_as_near_as_the_device_tells_it() {
     ] {
         assert_eq!(near(step, told), is, "{told} in steps of {step:?}");
     }
+}
+
+#[test]
+fn r2_it_is_not_said_to_be_off_before_it_has_said_so() {
+    let mut session = told_to_heat();
+    let say = |session: &mut Session, now, leaf: &str, payload: &str| {
+        session.renew(now);
+        super::found::say(session, now, leaf, payload)
+    };
+    say(&mut session, 1_200, "climate/chamber/mode/state", "heat");
+    say(
+        &mut session,
+        1_300,
+        "climate/chamber/action/state",
+        "heating",
+    );
+    want(&mut session, 3_000, 0.0);
+    for (at, celsius) in [(3_500, "30"), (5_000, "60"), (6_500, "61")] {
+        let done = say(
+            &mut session,
+            at,
+            "sensor/chamber_temperature/state",
+            celsius,
+        );
+        assert_eq!(lines(&done), [""; 0], "{at}: it heats, and says so");
+    }
+    assert_eq!(session.snapshot(6_500).reading.unwrap().number, 3);
 }
