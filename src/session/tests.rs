@@ -22,6 +22,7 @@ mod reference;
 mod reports;
 mod sensor_histories;
 mod verify;
+mod voice;
 mod weather;
 mod world;
 

@@ -8,13 +8,13 @@ use crate::dialect::mqtt::Options;
 
 const READING: &[u8] = br#"{"settings":{"warehouse_temper":30}}"#;
 
-fn connects(done: &[Command]) -> bool {
+pub(super) fn connects(done: &[Command]) -> bool {
     let connect = |one: &Command| matches!(one, Command::Connect { .. });
     done.iter().any(connect)
 }
 
 /// Nothing happens for a while; returns what it does of itself.
-fn idle(session: &mut Session, from: Millis, to: Millis) -> Vec<Command> {
+pub(super) fn idle(session: &mut Session, from: Millis, to: Millis) -> Vec<Command> {
     let mut done = Vec::new();
     for at in (from..to).step_by(500) {
         done.extend(tell(session, at, Input::Tick));
@@ -45,7 +45,8 @@ fn polled(session: &mut Session) -> Vec<Command> {
 }
 
 /// The next time, from then on, that it does this when nothing happens.
-fn next(session: &mut Session, from: Millis, is_it: fn(&[Command]) -> bool) -> Millis {
+#[track_caller]
+pub(super) fn next(session: &mut Session, from: Millis, is_it: fn(&[Command]) -> bool) -> Millis {
     let mut at = from;
     loop {
         if is_it(&tell(session, at, Input::Tick)) {
@@ -235,4 +236,87 @@ fn r8_a_goodbye_needs_a_broker_that_has_let_us_in() {
     let done = tell(&mut session, 40, Input::Orphaned);
     assert_eq!(done, [Command::Abort(Conn(1)), Command::End]);
     assert_eq!(idle(&mut session, 1_000, 20_000), [], "it has ended");
+}
+
+#[test]
+fn identity_who_it_is_and_where_is_said_once() {
+    for (host, line) in [
+        (
+            "PandaBreath.local",
+            "connected to PandaBreath.local at 192.0.2.10, firmware V1.0.3, device ed05",
+        ),
+        (
+            "192.0.2.10",
+            "connected to 192.0.2.10, firmware V1.0.3, device ed05",
+        ),
+    ] {
+        let config = Config {
+            host: host.into(),
+            ..Config::default()
+        };
+        let mut session = Session::new(config, 1);
+        tell(&mut session, 0, Input::Tick);
+        tell(&mut session, 10, Input::Closed(Conn(1), "refused"));
+        assert_eq!(session.snapshot(10).last_error.as_deref(), Some("refused"));
+        let done = live_on(&mut session, 20, Conn(2));
+        assert_eq!(lines(&done), [line]);
+        assert_eq!(session.snapshot(20).last_error, None);
+    }
+}
+
+#[test]
+fn identity_each_reason_to_refuse_a_device_is_said_once() {
+    let mut session = live();
+    let mut at = 100;
+    let mut said = Vec::new();
+    tell(&mut session, at, Input::Closed(Conn(1), "reset"));
+    let other = |end: &str| SNAPSHOT.replace("AABBCCDDEEFF", end);
+    let answers = [
+        other("000000000001"),
+        other("000000000001"),
+        other("000000000002"),
+    ];
+    for (conn, answer) in (2..).map(Conn).zip(&answers) {
+        tell(&mut session, at + 10, Input::Opened(conn, address()));
+        let done = tell(&mut session, at + 20, Input::Frame(conn, answer.as_bytes()));
+        said.push(lines(&done).len());
+        assert_eq!(session.snapshot(at).link, Link::Error);
+        at = next(&mut session, at + 21, connects);
+    }
+    assert_eq!(said, [1, 0, 1]);
+    let held = Claim::Held {
+        pid: 1234,
+        answers: false,
+    };
+    tell(&mut session, at + 10, Input::Opened(Conn(5), address()));
+    tell(
+        &mut session,
+        at + 20,
+        Input::Frame(Conn(5), SNAPSHOT.as_bytes()),
+    );
+    let done = tell(&mut session, at + 20, Input::Claimed(who(SNAPSHOT), held));
+    assert_eq!(
+        lines(&done),
+        [
+            "device ed05 is controlled by another process (1234) and does not answer; \
+             only one Klipper may have a section for it"
+        ]
+    );
+}
+
+#[test]
+fn r7_why_a_session_only_turns_off_is_still_said_when_the_device_is_back() {
+    let before = live().snapshot(30);
+    let mut session = Session::after_panic(Config::default(), 1, &before, "a bug", 1_000);
+    tell(&mut session, 1_000, Input::Tick);
+    tell(&mut session, 1_010, Input::Opened(Conn(1), address()));
+    tell(
+        &mut session,
+        1_020,
+        Input::Frame(Conn(1), SNAPSHOT.as_bytes()),
+    );
+    let ours = Claim::Ours { doubt: false };
+    tell(&mut session, 1_030, Input::Claimed(who(SNAPSHOT), ours));
+    let error = session.snapshot(1_030).last_error.unwrap();
+    assert!(error.contains("a bug"), "{error}");
 }
