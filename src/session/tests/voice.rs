@@ -150,6 +150,7 @@ fn r5_silence_of_fifteen_seconds_is_an_absent_device() {
     let mut done = idle(&mut session, 1_500, 16_100);
     assert_eq!(lines(&done), [""; 0]);
     assert_eq!(session.snapshot(16_099).link, Link::Connected);
+    assert_eq!(session.deadline(16_000), 16_100);
     done = tell(&mut session, 16_100, Input::Tick);
     assert!(lines(&done)[0].contains("no word from the device for 15 s"));
     assert_eq!(session.snapshot(16_100).link, Link::Reconnecting);
@@ -172,8 +173,18 @@ fn r5_silence_of_fifteen_seconds_is_an_absent_device() {
 
 #[test]
 fn r5_a_device_that_was_said_to_be_gone_is_lost_from_then_on() {
+    let mut session = at_a_broker();
+    let done = say(&mut session, 100, "status", "offline");
+    assert_eq!(lines(&done), [""; 0], "it was never there");
+    let mut session = told_to_heat();
+    tell(&mut session, 1_200, Input::Orphaned);
+    let done = say(&mut session, 1_300, "status", "offline");
+    assert_eq!(lines(&done), [""; 0], "nobody wants it");
+
     let mut session = there();
     let done = say(&mut session, 2_000, "status", "offline");
+    let error = session.snapshot(2_000).last_error.unwrap();
+    assert_eq!(&*error, "the broker says that the device is offline");
     let line = "connection to panda-breath on broker PandaBreath.local lost: the broker says that \
                 the device is offline; waiting for it";
     assert_eq!(lines(&done), [line]);
@@ -194,14 +205,6 @@ fn r6_a_broker_that_keeps_many_commands_is_told_once_each_and_eight_at_the_most(
         "target_temperature_low/command",
         "target_temperature_high/command",
     ];
-    let kept = |session: &mut Session, now, topic: &str, payload: &str| {
-        let delivery = Delivery {
-            topic: &format!("panda-breath/climate/chamber/{topic}"),
-            payload: payload.as_bytes(),
-            retained: true,
-        };
-        tell(session, now, Input::Delivered(Conn(1), delivery))
-    };
     for topic in topics {
         let done = kept(&mut session, 1_200, topic, "heat");
         assert_eq!(lines(&done).len(), 1, "{topic}: {done:?}");
@@ -220,6 +223,76 @@ fn r6_a_broker_that_keeps_many_commands_is_told_once_each_and_eight_at_the_most(
         assert_eq!(lines(&done), [""; 0], "{topic}: it did not");
     }
     assert_eq!(session.snapshot(1_400).fault, None);
+}
+
+/// The broker has kept this on a command topic.
+fn kept(session: &mut Session, now: Millis, topic: &str, payload: &str) -> Vec<Command> {
+    let delivery = Delivery {
+        topic: &format!("panda-breath/climate/chamber/{topic}"),
+        payload: payload.as_bytes(),
+        retained: true,
+    };
+    tell(session, now, Input::Delivered(Conn(1), delivery))
+}
+
+#[test]
+fn a_command_that_the_broker_keeps_is_kept_in_mind_while_the_device_is_away() {
+    let mut session = there();
+    let (mode, target) = ("mode/command", "target_temperature/command");
+    kept(&mut session, 1_200, mode, "heat");
+    kept(&mut session, 1_200, target, "45");
+    let mut at = 1_300;
+    for (cleared, left) in [
+        (None, Some(mode)),
+        (Some(mode), Some(target)),
+        (Some(target), None),
+    ] {
+        if let Some(topic) = cleared {
+            kept(&mut session, at, topic, "");
+        }
+        say(&mut session, at, "status", "offline");
+        say_off(&mut session, at + 1_000);
+        say_off(&mut session, at + 2_000);
+        assert_eq!(session.snapshot(at).link, Link::Connected);
+        let said = match session.snapshot(at).fault {
+            Some(Trouble::RetainedCommand(topic)) => Some(topic),
+            _ => None,
+        };
+        let left = left.map(|left| format!("panda-breath/climate/chamber/{left}"));
+        assert_eq!(said.as_deref(), left.as_deref());
+        at += 3_000;
+    }
+}
+
+#[test]
+fn identity_a_stranger_is_feared_for_a_minute() {
+    let card = |session: &mut Session, now, mac: &str| {
+        let card = format!(r#"{{"name":"panda-breath","mac":"{mac}","version":"1"}}"#);
+        let delivery = Delivery {
+            topic: "esphome/discover/panda-breath",
+            payload: card.as_bytes(),
+            retained: false,
+        };
+        tell(session, now, Input::Delivered(Conn(1), delivery));
+    };
+    let (one, other) = ("aabbccddee01", "aabbccddee02");
+    let claims = |done: &[Command]| done.iter().any(|one| matches!(one, Command::Claim(_)));
+    for (at, believed) in [(61_999, false), (62_000, true)] {
+        let mut session = at_a_broker();
+        card(&mut session, 30, one);
+        say_off(&mut session, 30);
+        assert!(claims(&say_off(&mut session, 1_100)));
+        let ours = Claim::Ours { doubt: false };
+        let who = Identity::of_mac(one).unwrap();
+        tell(&mut session, 1_100, Input::Claimed(who, ours));
+        card(&mut session, 2_000, other);
+        for at in (3_000..61_500).step_by(1_000) {
+            assert!(!claims(&say_off(&mut session, at)), "{at}");
+            assert_eq!(session.snapshot(at).link, Link::Error);
+        }
+        let done = say(&mut session, at, MODE, "off");
+        assert_eq!(claims(&done), believed, "{at}");
+    }
 }
 
 /// What Home Assistant is told: below this the commands are.
@@ -270,4 +343,63 @@ fn r7_what_is_wrong_is_not_covered_by_a_broker_that_answers() {
     tell(&mut session, 20, Input::Opened(Conn(1), address()));
     let error = session.snapshot(20).last_error.unwrap();
     assert!(error.contains("a bug"), "{error}");
+    say(&mut session, 30, "status", "offline");
+    let error = session.snapshot(30).last_error.unwrap();
+    assert!(error.contains("a bug"), "{error}");
+}
+
+/// It says this on that connection.
+fn say_on(
+    session: &mut Session,
+    now: Millis,
+    conn: u32,
+    leaf: &str,
+    payload: &str,
+) -> Vec<Command> {
+    session.renew(now);
+    let delivery = Delivery {
+        topic: &format!("panda-breath/{leaf}"),
+        payload: payload.as_bytes(),
+        retained: false,
+    };
+    tell(session, now, Input::Delivered(Conn(conn), delivery))
+}
+
+fn say_heating(session: &mut Session, now: Millis, conn: u32) {
+    let target = "climate/chamber/target_temperature/state";
+    for (leaf, payload) in [(target, "45"), (ACTION, "heating"), (MODE, "heat")] {
+        say_on(session, now, conn, leaf, payload);
+    }
+}
+
+#[test]
+fn r8_an_off_is_our_own_wills_for_ten_seconds_after_the_device_is_back() {
+    for (off_at, dropped) in [(14_099, 0), (14_100, 1)] {
+        let mut session = told_to_heat();
+        say_heating(&mut session, 2_200, 1);
+        tell(&mut session, 3_000, Input::Closed(Conn(1), "reset"));
+        tell(&mut session, 3_020, Input::Opened(Conn(2), address()));
+        say_heating(&mut session, 3_100, 2);
+        for at in (4_100..off_at).step_by(1_000) {
+            say_heating(&mut session, at, 2);
+        }
+        assert_eq!(session.snapshot(off_at).link, Link::Connected);
+        say_on(&mut session, off_at, 2, MODE, "off");
+        session.renew(off_at + 1_200);
+        tell(&mut session, off_at + 1_200, Input::Tick);
+        assert_eq!(session.snapshot(off_at).forced_offs, dropped, "{off_at}");
+    }
+}
+
+#[test]
+fn r9_an_off_within_a_second_of_heat_may_answer_to_what_was_before() {
+    for (off_at, dropped) in [(2_099, 0), (2_100, 1)] {
+        let mut session = told_to_heat(); // at 1.1 s
+        say(&mut session, 1_200, "status", "online"); // it has connected anew
+        say_heating(&mut session, 1_300, 1);
+        say_on(&mut session, off_at, 1, MODE, "off");
+        session.renew(off_at + 1_200);
+        tell(&mut session, off_at + 1_200, Input::Tick);
+        assert_eq!(session.snapshot(off_at).forced_offs, dropped, "{off_at}");
+    }
 }
