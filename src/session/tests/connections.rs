@@ -32,7 +32,7 @@ fn live_on(session: &mut Session, now: Millis, conn: Conn) -> Vec<Command> {
     done
 }
 
-fn broker_session() -> Session {
+pub(super) fn broker_session() -> Session {
     let config = Config {
         mqtt: Some(Options::default()),
         ..Config::default()

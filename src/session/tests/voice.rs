@@ -1,7 +1,7 @@
 //! A device behind a broker, at each edge: whether it is there, what it is asked, and what it says
 //! that it does. Told to the session itself.
 
-use super::connections::{connects, idle, next};
+use super::connections::{broker_session, connects, idle, next};
 use super::edges::lines;
 use super::found::{address, at_a_broker, publishes, say, say_off, tell, told_to_heat, want};
 use super::*;
@@ -284,12 +284,21 @@ fn identity_a_stranger_is_feared_for_a_minute() {
         assert!(claims(&say_off(&mut session, 1_100)));
         let ours = Claim::Ours { doubt: false };
         let who = Identity::of_mac(one).unwrap();
-        tell(&mut session, 1_100, Input::Claimed(who, ours));
+        let done = tell(&mut session, 1_100, Input::Claimed(who, ours));
+        assert!(lines(&done)[0].ends_with(", esphome, firmware 1, device ee01"));
         card(&mut session, 2_000, other);
-        for at in (3_000..61_500).step_by(1_000) {
-            assert!(!claims(&say_off(&mut session, at)), "{at}");
+        let mut asked = 0;
+        for at in (3_000..61_500).step_by(500) {
+            let done = if at % 1_500 == 0 {
+                say_off(&mut session, at)
+            } else {
+                tell(&mut session, at, Input::Tick)
+            };
+            assert!(!claims(&done), "{at}");
             assert_eq!(session.snapshot(at).link, Link::Error);
+            asked += u32::from(asks(&done));
         }
+        assert!((5..=7).contains(&asked), "every ten seconds: {asked}");
         let done = say(&mut session, at, MODE, "off");
         assert_eq!(claims(&done), believed, "{at}");
     }
@@ -402,4 +411,29 @@ fn r9_an_off_within_a_second_of_heat_may_answer_to_what_was_before() {
         tell(&mut session, off_at + 1_200, Input::Tick);
         assert_eq!(session.snapshot(off_at).forced_offs, dropped, "{off_at}");
     }
+}
+
+#[test]
+fn identity_what_one_stray_message_has_taught_is_forgotten_after_half_a_minute() {
+    let learnt = || {
+        let mut session = broker_session(); // of no firmware in particular
+        tell(&mut session, 0, Input::Tick);
+        tell(&mut session, 20, Input::Opened(Conn(1), address()));
+        say(&mut session, 100, TEMPERATURE, "21");
+        assert_eq!(session.dialect(), Some(Dialect::Esphome));
+        tell(&mut session, 120, Input::Opened(Conn(2), address()));
+        session
+    };
+    let mut session = learnt();
+    assert_eq!(next(&mut session, 121, leaves), 30_120);
+    assert_eq!(session.dialect(), None);
+    // Nothing is to be doubted of one that was there.
+    let mut session = learnt();
+    say_heating(&mut session, 200, 2);
+    say_heating(&mut session, 1_200, 2);
+    assert_eq!(session.snapshot(1_200).link, Link::Connected);
+    let done = idle(&mut session, 1_500, 90_000);
+    assert!(!leaves(&done), "{done:?}");
+    assert_eq!(session.snapshot(90_000).link, Link::Reconnecting);
+    assert_eq!(session.dialect(), Some(Dialect::Esphome));
 }
