@@ -316,3 +316,50 @@ fn availability_may_be_several_topics() {
         );
     }
 }
+
+#[test]
+fn half_a_band_of_an_earlier_connection_is_no_target() {
+    let mut esphome = esphome();
+    let low = "climate/chamber/target_temperature_low/state";
+    let high = "climate/chamber/target_temperature_high/state";
+    live(&mut esphome, low, "44");
+    let both = live(&mut esphome, high, "46");
+    assert_eq!(both.target, Some(45.0));
+    esphome.forget_state();
+    assert_eq!(live(&mut esphome, high, "60.5").target, None);
+    assert_eq!(live(&mut esphome, low, "59.5").target, Some(60.0));
+    // Our band as finely as it is told; any other heats to its upper end.
+    for (told, target) in [("60.6", 60.05), ("60.7", 60.7), ("60.3", 60.3)] {
+        let report = live(&mut esphome, high, told);
+        assert!((report.target.unwrap() - target).abs() < 1e-9, "{told}");
+    }
+}
+
+#[test]
+fn one_target_or_two_is_what_the_node_tells_now() {
+    let mut esphome = esphome();
+    let single = "climate/chamber/target_temperature/state";
+    let first = |esphome: &Esphome| {
+        let messages = esphome.encode(Setting::Heat(Target::whole(45)), true);
+        messages.first().map(|message| message.topic.clone())
+    };
+    let two = Some("panda-breath/climate/chamber/target_temperature_high/command".to_owned());
+    let one = Some("panda-breath/climate/chamber/target_temperature/command".to_owned());
+    assert_eq!(first(&esphome), None, "not known yet");
+    say(&mut esphome, &format!("panda-breath/{single}"), "45", true).unwrap();
+    assert_eq!(
+        first(&esphome),
+        one,
+        "what the broker has kept is better than nothing"
+    );
+    live(
+        &mut esphome,
+        "climate/chamber/target_temperature_low/state",
+        "44",
+    );
+    assert_eq!(first(&esphome), two);
+    say(&mut esphome, &format!("panda-breath/{single}"), "45", true).unwrap();
+    assert_eq!(first(&esphome), two, "and worse than its own word");
+    live(&mut esphome, single, "45");
+    assert_eq!(first(&esphome), one, "another firmware by now");
+}
