@@ -373,6 +373,15 @@ mod tests {
     }
 
     #[test]
+    fn boost_that_was_none_is_not_held_back_by_a_sensor_that_comes_and_goes() {
+        let mut boost = found(0);
+        boost.reset(0);
+        boost.clear(100_000);
+        steady(&mut boost, 45.0, 35.0, 100_000, 120_000);
+        assert_eq!(boost.degrees(), 1);
+    }
+
+    #[test]
     fn boost_is_kept_for_a_wish_that_is_five_degrees_lower() {
         for (wish, kept) in [(40.0, 6), (39.9, 0), (50.0, 6)] {
             let mut boost = found(6);

@@ -162,3 +162,16 @@ fn other_topics_mean_nothing() {
         );
     }
 }
+
+#[test]
+fn a_device_of_an_earlier_connection_is_not_here_any_more() {
+    let mut stock = found();
+    let several = |stock: &mut StockMqtt, id| {
+        let report = say(stock, id, "state", STATE, false).unwrap();
+        matches!(report.broker, Some(BrokerNews::SeveralDevices(_)))
+    };
+    assert!(several(&mut stock, "AABBCCDDEE02"));
+    assert!(several(&mut stock, ID));
+    stock.forget_state();
+    assert!(!several(&mut stock, ID));
+}
