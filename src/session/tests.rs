@@ -21,6 +21,7 @@ mod peer;
 mod reference;
 mod reports;
 mod sensor_histories;
+mod sensors;
 mod verify;
 mod voice;
 mod weather;
