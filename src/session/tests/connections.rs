@@ -320,3 +320,15 @@ fn r7_why_a_session_only_turns_off_is_still_said_when_the_device_is_back() {
     let error = session.snapshot(1_030).last_error.unwrap();
     assert!(error.contains("a bug"), "{error}");
 }
+
+#[test]
+fn r4_a_device_that_says_nothing_for_five_seconds_has_lost_its_connection() {
+    let mut session = live(); // at 30
+    let text = br#"{"settings":{"work_mode":2}}"#;
+    tell(&mut session, 500, Input::Frame(Conn(1), text));
+    assert_eq!(idle(&mut session, 1_000, 5_500), []);
+    assert_eq!(session.deadline(5_000), 5_500);
+    let done = tell(&mut session, 5_500, Input::Tick);
+    assert!(aborts(&done));
+    assert!(lines(&done)[0].contains("no report for 5 s"), "{done:?}");
+}
