@@ -439,3 +439,19 @@ fn of_two_targets_the_lower_is_never_above_the_upper() {
         assert!(messages[0].topic.contains(first), "{target}: {messages:?}");
     }
 }
+
+#[test]
+fn of_all_topics_that_must_say_that_it_is_there_none_may_say_that_it_is_gone() {
+    for (mode, present) in [("all", false), ("any", true), ("latest", true)] {
+        let mut esphome = esphome();
+        let config = format!(
+            r#"{{"mode_cmd_t":"panda-breath/m","modes":["off","heat"],"availability_mode":"{mode}",
+            "availability":[{{"topic":"panda-breath/a"}},{{"topic":"panda-breath/b"}}]}}"#
+        );
+        say(&mut esphome, CONFIG, &config, true).unwrap();
+        let report = live(&mut esphome, "b", "offline");
+        assert_eq!(report.present, Some(false));
+        let report = live(&mut esphome, "a", "online");
+        assert_eq!(report.present, Some(present), "{mode}");
+    }
+}

@@ -175,3 +175,33 @@ fn a_device_of_an_earlier_connection_is_not_here_any_more() {
     stock.forget_state();
     assert!(!several(&mut stock, ID));
 }
+
+#[test]
+fn modes_are_what_the_firmware_calls_them() {
+    let mut stock = found();
+    for (text, mode) in [
+        ("auto mode", Some(Mode::Auto)),
+        ("power on", Some(Mode::On)),
+        ("filament drying", Some(Mode::Drying)),
+        ("defrosting", None),
+    ] {
+        let state = format!(r#"{{"mode":"{text}"}}"#);
+        let report = say(&mut stock, ID, "state", &state, false).unwrap();
+        assert_eq!(report.mode, mode, "{text}");
+    }
+}
+
+#[test]
+fn r6_of_many_devices_eight_are_named() {
+    let mut stock = found();
+    let mut named = 0;
+    for n in 2..20 {
+        let id = format!("AABBCCDDEE{n:02}");
+        let report = say(&mut stock, &id, "state", STATE, false).unwrap();
+        let Some(BrokerNews::SeveralDevices(names)) = report.broker else {
+            panic!("{id}");
+        };
+        named = names.split(", ").count();
+    }
+    assert_eq!(named, 8);
+}
