@@ -194,14 +194,14 @@ fn modes_are_what_the_firmware_calls_them() {
 #[test]
 fn r6_of_many_devices_eight_are_named() {
     let mut stock = found();
-    let mut named = 0;
+    let mut told = 0;
     for n in 2..20 {
         let id = format!("AABBCCDDEE{n:02}");
         let report = say(&mut stock, &id, "state", STATE, false).unwrap();
         let Some(BrokerNews::SeveralDevices(names)) = report.broker else {
             panic!("{id}");
         };
-        named = names.split(", ").count();
+        told = names.split(", ").count();
     }
-    assert_eq!(named, 8);
+    assert_eq!(told, 8);
 }
