@@ -75,6 +75,13 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_earned_while_all_are_there() {
+        let mut budget = Budget::new(3, 100);
+        assert!((0..3).all(|_| budget.take(450)));
+        assert!(!budget.take(450));
+    }
+
+    #[test]
     fn what_was_earned_meanwhile_is_counted_and_no_more_than_that() {
         let mut budget = Budget::new(3, 100);
         assert!((0..3).all(|_| budget.take(1_000)));
