@@ -516,6 +516,23 @@ mod tests {
     }
 
     #[test]
+    fn who_was_heard_on_an_earlier_connection_is_forgotten() {
+        let mut mqtt = named(Some(Dialect::StockMqtt));
+        let several = |mqtt: &mut Mqtt, id: &str| {
+            let delivery = Delivery {
+                topic: &format!("panda_breath/{id}/state"),
+                payload: br#"{"chamber_temp":30,"work_on":"OFF"}"#,
+                retained: false,
+            };
+            mqtt.decode(delivery).unwrap().broker.is_some()
+        };
+        assert!(!several(&mut mqtt, "AABBCCDDEE01"));
+        assert!(several(&mut mqtt, "AABBCCDDEE02"));
+        mqtt.forget_state();
+        assert!(!several(&mut mqtt, "AABBCCDDEE01"));
+    }
+
+    #[test]
     fn a_place_is_the_prefix_or_what_it_would_be() {
         let mut options = Options::default();
         assert_eq!(options.place(None), "panda-breath or panda_breath");
