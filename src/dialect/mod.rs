@@ -385,4 +385,103 @@ mod tests {
             .collect();
         assert!(ids.len() > 62, "{} of 64 differ", ids.len());
     }
+
+    #[test]
+    fn identity_a_device_id_that_was_written_down_stays_valid() {
+        for (ssid, id) in [
+            ("Panda_Breath_AABBCCDDEEFF", "ed05"),
+            ("Panda_Breath_AABBCCDDEEFE", "911c"),
+            ("Panda_Breath_025042000001", "306d"),
+        ] {
+            assert_eq!(Identity::of(ssid).last4(), id, "{ssid}");
+        }
+    }
+
+    #[test]
+    fn identity_of_a_mac_is_its_own_digits_and_nothing_else_is_one() {
+        for mac in ["AA:BB:CC:DD:EE:01", "aa-bb-cc-dd-ee-01", "aabbccddee01"] {
+            assert_eq!(Identity::of_mac(mac), Some(Identity(0xaabb_ccdd_ee01)));
+        }
+        for text in ["", "ee01", "aabbccddee0", "aabbccddee011", "aabbccddeeg1"] {
+            assert_eq!(Identity::of_mac(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_the_nearest_step_between_one_step_and_the_limit() {
+        for (celsius, step, written) in [
+            (44.4, 10, "44"),
+            (44.5, 10, "45"),
+            (0.2, 10, "1"),
+            (99.0, 10, "60"),
+            (44.44, 1, "44.4"),
+            (44.46, 1, "44.5"),
+            (0.01, 1, "0.1"),
+            (45.3, 5, "45.5"),
+            (45.0, 0, "45"),
+        ] {
+            let target = Target::nearest(celsius, step, 60);
+            assert_eq!(target.to_string(), written, "{celsius} in {step}");
+            let again: f64 = written.parse().unwrap();
+            assert!((target.celsius() - again).abs() < 1e-9, "{written}");
+        }
+        assert_eq!(Target::whole(45), Target::nearest(45.0, 1, 60));
+        for (celsius, degrees) in [(44.4, 44), (44.5, 45), (45.0, 45)] {
+            assert_eq!(Target::nearest(celsius, 1, 60).degrees(), degrees);
+        }
+    }
+
+    #[test]
+    fn r5_a_temperature_is_between_40_below_and_150_above() {
+        for (celsius, is) in [(-40.0, true), (150.0, true), (-40.1, false), (150.1, false)] {
+            assert_eq!(is_temperature(celsius), is, "{celsius}");
+        }
+        assert!(!is_temperature(f64::NAN));
+    }
+
+    #[test]
+    fn a_message_without_anything_of_the_device_is_not_its_word() {
+        let nothing = Report {
+            ignored: 3,
+            broker: Some(BrokerNews::Refused("no".into())),
+            ..Report::default()
+        };
+        assert!(!nothing.is_from_device() && !nothing.is_snapshot());
+        let heard = Report {
+            heard: true,
+            ..Report::default()
+        };
+        assert!(heard.is_from_device() && !heard.is_snapshot());
+        let snapshot = Report {
+            firmware: Some(Firmware::new("V1.0.3")),
+            ..Report::default()
+        };
+        assert!(snapshot.is_snapshot());
+    }
+
+    #[test]
+    fn status_names_are_what_macros_compare_with() {
+        let modes = [Mode::Auto, Mode::On, Mode::Drying].map(Mode::name);
+        assert_eq!(modes, ["auto", "on", "drying"]);
+        let dialects = [Dialect::Stock, Dialect::StockMqtt, Dialect::Esphome];
+        assert_eq!(
+            dialects.map(Dialect::name),
+            ["stock", "stock_mqtt", "esphome"]
+        );
+    }
+
+    #[test]
+    fn r5_a_fault_is_told_apart_and_one_of_a_sensor_lasts() {
+        let all = [
+            (Fault::ElementSensorShort, "element sensor shorted"),
+            (Fault::ElementSensorOpen, "element sensor disconnected"),
+            (Fault::ChamberSensorShort, "chamber sensor shorted"),
+            (Fault::ChamberSensorOpen, "chamber sensor disconnected"),
+            (Fault::Heater, "heater abnormal"),
+        ];
+        for (fault, part) in all {
+            assert!(fault.text().contains(part), "{fault:?}");
+            assert_eq!(fault.is_sensor(), part.contains("sensor"), "{fault:?}");
+        }
+    }
 }

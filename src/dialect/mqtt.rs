@@ -457,5 +457,101 @@ mod tests {
             retained: false,
         };
         assert_eq!(mqtt.decode(delivery), Err(DecodeError::TooLarge(fat.len())));
+        assert_eq!(fat.len(), 65_537);
+        let just = Delivery {
+            payload: &fat.as_bytes()[1..],
+            ..delivery
+        };
+        assert_eq!(mqtt.decode(just), Err(DecodeError::Meaningless));
+    }
+
+    fn named(dialect: Option<Dialect>) -> Mqtt {
+        Mqtt::new(&Options {
+            dialect,
+            ..Options::default()
+        })
+    }
+
+    #[test]
+    fn what_is_known_of_each_firmware_before_it_speaks() {
+        let esphome = named(Some(Dialect::Esphome));
+        let stock = named(Some(Dialect::StockMqtt));
+        let unknown = named(None);
+        let steps = [&esphome, &stock, &unknown].map(Mqtt::step_tenths);
+        assert_eq!(steps, [1, 10, 10], "tenths of a degree");
+        let silences = [&esphome, &stock, &unknown].map(Mqtt::silence);
+        assert_eq!(silences, [15_000, 5_000, 15_000]);
+        for (mqtt, answers) in [(&esphome, true), (&stock, false), (&unknown, true)] {
+            assert_eq!(mqtt.answers(), answers);
+            assert_eq!(mqtt.question().is_some(), answers);
+            assert!(!mqtt.has_learnt());
+        }
+        assert!(esphome.limit_remedy().contains("visual: max_temperature"));
+        assert_eq!(stock.limit_remedy(), "set a lower target");
+        let missing = unknown.what_is_missing().unwrap();
+        assert_eq!(missing, "nothing was found under its prefix");
+        assert!(esphome.what_is_missing().unwrap().contains("mqtt_climate"));
+        assert!(stock.what_is_missing().is_some(), "its id");
+        assert!(!esphome.encode(Setting::Off, true).is_empty());
+    }
+
+    #[test]
+    fn what_changes_the_terms_is_told_once() {
+        let mut mqtt = named(None);
+        assert!(!mqtt.take_changed());
+        say(
+            &mut mqtt,
+            "panda-breath/sensor/chamber_temperature/state",
+            "24.0",
+            false,
+        );
+        assert!(mqtt.has_learnt());
+        assert!(mqtt.take_changed());
+        assert!(!mqtt.take_changed());
+        let mut stock = named(Some(Dialect::StockMqtt));
+        let state = r#"{"chamber_temp":30,"work_on":"OFF"}"#;
+        say(&mut stock, "panda_breath/AABBCCDDEE01/state", state, false);
+        assert!(stock.take_changed() && stock.has_learnt());
+        assert!(!stock.take_changed());
+    }
+
+    #[test]
+    fn who_was_heard_on_an_earlier_connection_is_forgotten() {
+        let mut mqtt = named(Some(Dialect::StockMqtt));
+        let several = |mqtt: &mut Mqtt, id: &str| {
+            let delivery = Delivery {
+                topic: &format!("panda_breath/{id}/state"),
+                payload: br#"{"chamber_temp":30,"work_on":"OFF"}"#,
+                retained: false,
+            };
+            mqtt.decode(delivery).unwrap().broker.is_some()
+        };
+        assert!(!several(&mut mqtt, "AABBCCDDEE01"));
+        assert!(several(&mut mqtt, "AABBCCDDEE02"));
+        mqtt.forget_state();
+        assert!(!several(&mut mqtt, "AABBCCDDEE01"));
+    }
+
+    #[test]
+    fn a_place_is_the_prefix_or_what_it_would_be() {
+        let mut options = Options::default();
+        assert_eq!(options.place(None), "panda-breath or panda_breath");
+        assert_eq!(options.place(Some(Dialect::StockMqtt)), "panda_breath");
+        options.dialect = Some(Dialect::Esphome);
+        assert_eq!(options.place(None), "panda-breath");
+        options.prefix = Some("shop".into());
+        assert_eq!(options.place(None), "shop");
+    }
+
+    #[test]
+    fn topics_are_named_as_in_the_options() {
+        let names = Role::ALL.map(Role::name);
+        let all = "availability temperature_state mode_state mode_command action_state \
+                   target_state target_command target_low_state target_low_command \
+                   target_high_state target_high_command";
+        assert_eq!(names.join(" "), all);
+        for role in Role::ALL {
+            assert_eq!(role.is_command(), role.name().ends_with("_command"));
+        }
     }
 }

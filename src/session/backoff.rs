@@ -72,4 +72,23 @@ mod tests {
             .count();
         assert!(differ > 90, "{differ}");
     }
+
+    #[test]
+    fn jitter_takes_off_up_to_a_quarter() {
+        for (jitter, wait) in [(0, 500), (1, 499), (125, 375), (126, 500)] {
+            assert_eq!(delay(1, 4_000, jitter), wait, "{jitter}");
+        }
+    }
+
+    #[test]
+    fn jitter_is_the_generator_that_it_says() {
+        let mut jitter = Jitter(1_234_567); // the published example
+        let first = [jitter.next(), jitter.next(), jitter.next()];
+        let published = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+        ];
+        assert_eq!(first, published);
+    }
 }

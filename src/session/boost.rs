@@ -265,4 +265,128 @@ mod tests {
         boost.follow(2_000_000, 35.0);
         assert_eq!(boost.degrees(), 0);
     }
+
+    fn look(wish: f64, chamber: f64, reading: f64) -> Look {
+        Look {
+            wish,
+            chamber,
+            reading,
+            limit: 15,
+        }
+    }
+
+    /// A boost of so many degrees whose last change is long ago, and all of whose heat has arrived.
+    fn found(degrees: u8) -> Boost {
+        Boost {
+            degrees,
+            found_for: 45.0,
+            ..Boost::default()
+        }
+    }
+
+    #[test]
+    fn boost_changes_by_one_outside_of_half_a_degree_and_only_when_the_device_is_there() {
+        for (degrees, chamber, reading, then) in [
+            (3, 44.5, 48.0, 3),
+            (3, 44.4, 48.0, 4),
+            (3, 44.4, 47.9, 3), // it heats still
+            (3, 45.5, 48.0, 3),
+            (3, 45.6, 48.0, 2),
+            (3, 45.6, 40.0, 2), // less is right in any case
+            (0, 60.0, 45.0, 0),
+            (15, 30.0, 60.0, 15),
+        ] {
+            let mut boost = found(degrees);
+            boost.step(1_000_000, look(45.0, chamber, reading));
+            assert_eq!(boost.degrees(), then, "{degrees} {chamber} {reading}");
+        }
+        let mut boost = found(9);
+        let less = Look {
+            limit: 4,
+            ..look(45.0, 45.0, 54.0)
+        };
+        boost.step(1_000, less);
+        assert_eq!(boost.degrees(), 4, "a limit does not wait");
+    }
+
+    #[test]
+    fn boost_of_what_is_on_its_way_nothing_is_asked_for_again() {
+        // The air was at 35 C for long, and has just come to its target of 45 C: after 120 s a
+        // third of that has arrived.
+        for (chamber, raised) in [(37.7, true), (37.9, false)] {
+            let mut boost = found(0);
+            boost.step(0, look(45.0, chamber, 35.0));
+            boost.step(120_000, look(45.0, chamber, 45.0));
+            assert_eq!(boost.degrees(), u8::from(raised), "{chamber}");
+        }
+        // A chamber that warms up for another reason needs no more either.
+        for (before, raised) in [(40.0, true), (39.2, true), (39.0, false), (36.0, false)] {
+            let mut boost = found(0);
+            boost.step(60_000, look(45.0, before, 45.0));
+            boost.step(120_000, look(45.0, 40.0, 45.0));
+            assert_eq!(boost.degrees(), u8::from(raised), "{before}");
+        }
+        // After a lower wish, what has arrived goes away by itself: 3 C, and 2 of them after 120 s.
+        for (chamber, lowered) in [(44.4, false), (44.6, true)] {
+            let mut boost = found(3);
+            boost.step(0, look(45.0, 45.0, 48.0));
+            boost.follow(1_000, 42.0);
+            boost.step(121_000, look(42.0, chamber, 48.0));
+            assert_eq!(boost.degrees(), 3 - u8::from(lowered), "{chamber}");
+        }
+    }
+
+    #[test]
+    fn boost_measures_the_rise_over_a_minute() {
+        let mut boost = found(0);
+        boost.watch(0, 30.0);
+        boost.watch(59_999, 36.0);
+        assert!(boost.rise.abs() < 1e-9);
+        boost.watch(60_000, 36.0);
+        assert!((boost.rise - 0.1).abs() < 1e-9, "6 C in 60 s");
+        boost.watch(180_000, 30.0);
+        assert!((boost.rise + 0.05).abs() < 1e-9, "down by 6 C in 120 s");
+    }
+
+    #[test]
+    fn boost_that_is_not_enough_is_told_once_after_a_quarter_of_an_hour() {
+        let short = |now, look: Look, rise: f64| {
+            let mut boost = found(15);
+            boost.rise = rise;
+            boost.changed_at = 100_000;
+            let told = boost.falls_short(now, look);
+            assert!(!boost.falls_short(now, look), "once");
+            boost.follow(now, look.wish);
+            boost.changed_at = 100_000;
+            assert_eq!(boost.falls_short(now, look), told, "once per wish");
+            told
+        };
+        let cold = look(45.0, 42.9, 60.0);
+        assert!(short(1_000_000, cold, 0.0));
+        assert!(!short(999_999, cold, 0.0));
+        assert!(!short(1_000_000, cold, 1.2 / 900.0), "it gets there");
+        assert!(short(1_000_000, cold, 0.8 / 900.0));
+        assert!(!short(1_000_000, look(45.0, 43.0, 60.0), 0.0), "near");
+        assert!(!short(1_000_000, look(45.0, 42.9, 59.9), 0.0), "it heats");
+        let more = Look { limit: 16, ..cold };
+        assert!(!short(1_000_000, more, 0.0), "one more is to be had");
+    }
+
+    #[test]
+    fn boost_that_was_none_is_not_held_back_by_a_sensor_that_comes_and_goes() {
+        let mut boost = found(0);
+        boost.reset(0);
+        boost.clear(100_000);
+        steady(&mut boost, 45.0, 35.0, 100_000, 120_000);
+        assert_eq!(boost.degrees(), 1);
+    }
+
+    #[test]
+    fn boost_is_kept_for_a_wish_that_is_five_degrees_lower() {
+        for (wish, kept) in [(40.0, 6), (39.9, 0), (50.0, 6)] {
+            let mut boost = found(6);
+            boost.follow(0, wish);
+            assert_eq!(boost.degrees(), kept, "{wish}");
+        }
+    }
 }

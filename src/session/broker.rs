@@ -177,7 +177,7 @@ impl Session {
         let Some(main) = self.main.as_mut() else {
             return;
         };
-        if !main.voice.retained.contains(&topic) && main.voice.retained.len() < MOST_RETAINED {
+        if !main.voice.retained.contains(&topic) {
             main.voice.retained.push(Arc::clone(&topic));
         }
         if self.retained.contains(&topic) || self.retained.len() >= MOST_RETAINED {

@@ -73,4 +73,25 @@ mod tests {
         assert!((0..3).all(|_| budget.take(9_000)));
         assert!(!budget.take(9_000));
     }
+
+    #[test]
+    fn nothing_is_earned_while_all_are_there() {
+        let mut budget = Budget::new(3, 100);
+        assert!((0..3).all(|_| budget.take(450)));
+        assert!(!budget.take(450));
+    }
+
+    #[test]
+    fn what_was_earned_meanwhile_is_counted_and_no_more_than_that() {
+        let mut budget = Budget::new(3, 100);
+        assert!((0..3).all(|_| budget.take(1_000)));
+        assert!(!budget.is_full(1_250));
+        assert!(budget.take(1_250) && budget.take(1_250));
+        assert!(!budget.take(1_299), "two were earned in 250 ms");
+        assert_eq!(budget.ready_at(1_299), 1_300);
+        assert!(budget.take(1_300));
+        assert!(!budget.is_full(1_599));
+        assert!(budget.is_full(1_600));
+        assert_eq!(budget.ready_at(1_700), 1_700);
+    }
 }

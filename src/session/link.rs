@@ -196,8 +196,8 @@ impl Session {
         let good_since = match main.phase {
             Phase::Live => Some(main.live_at),
             // The broker is well; that the device is away is no reason to stay away too.
-            Phase::Waiting | Phase::Claiming(_) if self.mqtt.is_some() => Some(main.opened_at),
-            Phase::Opening | Phase::Waiting | Phase::Claiming(_) => None,
+            Phase::Waiting | Phase::Claiming(_) => Some(main.opened_at),
+            Phase::Opening => None,
         };
         if good_since.is_some_and(|since| now >= since + GOOD) {
             self.outage_since = Some(now);

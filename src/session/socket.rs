@@ -114,9 +114,7 @@ impl Session {
     pub(super) fn snapshot_seen(&mut self, now: Millis, opened_at: Millis, report: &Report) {
         let written = self.main.as_ref().and_then(Main::last_write);
         if written.is_some_and(|written| opened_at < written + CROSSING) {
-            // Older than what it should tell about.
-            self.device.doubt_at = Some(now + CROSSING);
-            return;
+            return; // older than what it should tell about
         }
         self.device.last_look = now;
         self.device.doubt_at = None;
@@ -239,10 +237,7 @@ impl Session {
             doubt
         } else {
             match self.want() {
-                Want::Off if self.device.on == Some(false) => {
-                    self.off.next_look(earliest, self.device.last_look)
-                }
-                Want::Off => return None, // off is about to be sent
+                Want::Off => self.off.next_look(earliest, self.device.last_look),
                 Want::Heat(target) => {
                     let every = if self.is_below(target) {
                         LOOK_HEATING

@@ -46,7 +46,7 @@ impl Session {
         self.off.seen_on();
         if was.is_none() {
             self.tell(now, "the device is on; turning it off".to_owned());
-        } else if self.asked.is_none() && !self.is_crossing(now) {
+        } else if self.asked.is_none() {
             self.external_on(now, "the device was turned on by hand or by another client");
             self.count_found_on(now);
         }

@@ -152,3 +152,16 @@ fn r6_a_long_base_is_not_repeated_and_a_long_name_is_not_told() {
     assert!(error.len() < 200, "{} bytes", error.len());
     assert!(!climate("{\"\\n_template\":1}").unwrap_err().contains('\n'));
 }
+
+#[test]
+fn a_climate_entity_must_know_both_off_and_heat() {
+    let with = |modes: &str| {
+        climate(&format!(
+            r#"{{"mode_cmd_t":"panda-breath/m","mode_stat_t":"panda-breath/s","modes":{modes}}}"#
+        ))
+    };
+    assert!(with(r#"["off","heat","cool"]"#).is_ok());
+    for modes in [r#"["off"]"#, r#"["heat"]"#, "[]"] {
+        assert!(with(modes).unwrap_err().contains("modes"), "{modes}");
+    }
+}

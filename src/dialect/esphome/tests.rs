@@ -316,3 +316,142 @@ fn availability_may_be_several_topics() {
         );
     }
 }
+
+#[test]
+fn half_a_band_of_an_earlier_connection_is_no_target() {
+    let mut esphome = esphome();
+    let low = "climate/chamber/target_temperature_low/state";
+    let high = "climate/chamber/target_temperature_high/state";
+    live(&mut esphome, low, "44");
+    let both = live(&mut esphome, high, "46");
+    assert_eq!(both.target, Some(45.0));
+    esphome.forget_state();
+    assert_eq!(live(&mut esphome, high, "60.5").target, None);
+    assert_eq!(live(&mut esphome, low, "59.5").target, Some(60.0));
+    // Our band as finely as it is told; any other heats to its upper end.
+    for (told, target) in [("60.6", 60.05), ("60.7", 60.7), ("60.3", 60.3)] {
+        let report = live(&mut esphome, high, told);
+        assert!((report.target.unwrap() - target).abs() < 1e-9, "{told}");
+    }
+}
+
+#[test]
+fn one_target_or_two_is_what_the_node_tells_now() {
+    let mut esphome = esphome();
+    let single = "climate/chamber/target_temperature/state";
+    let first = |esphome: &Esphome| {
+        let messages = esphome.encode(Setting::Heat(Target::whole(45)), true);
+        messages.first().map(|message| message.topic.clone())
+    };
+    let two = Some("panda-breath/climate/chamber/target_temperature_high/command".to_owned());
+    let one = Some("panda-breath/climate/chamber/target_temperature/command".to_owned());
+    assert_eq!(first(&esphome), None, "not known yet");
+    say(&mut esphome, &format!("panda-breath/{single}"), "45", true).unwrap();
+    assert_eq!(
+        first(&esphome),
+        one,
+        "what the broker has kept is better than nothing"
+    );
+    live(
+        &mut esphome,
+        "climate/chamber/target_temperature_low/state",
+        "44",
+    );
+    assert_eq!(first(&esphome), two);
+    say(&mut esphome, &format!("panda-breath/{single}"), "45", true).unwrap();
+    assert_eq!(first(&esphome), two, "and worse than its own word");
+    live(&mut esphome, single, "45");
+    assert_eq!(first(&esphome), one, "another firmware by now");
+}
+
+const CONFIG: &str = "homeassistant/climate/panda-breath/chamber/config";
+
+#[test]
+fn availability_is_said_on_its_own_topic_alone() {
+    let mut esphome = esphome();
+    for (payload, present) in [("online", true), ("offline", false)] {
+        let report = live(&mut esphome, "status", payload);
+        assert_eq!(report.present, Some(present));
+        let mode = "panda-breath/climate/chamber/mode/state";
+        let said = say(&mut esphome, mode, payload, false);
+        assert_eq!(said, Err(DecodeError::Meaningless), "{payload}");
+    }
+}
+
+#[test]
+fn a_card_without_an_address_is_counted() {
+    let mut esphome = esphome();
+    for (mac, ignored) in [("aabbccddee01", 0), ("none", 1)] {
+        let card = format!(r#"{{"name":"panda-breath","mac":"{mac}","version":"1"}}"#);
+        let report = say(&mut esphome, "esphome/discover/panda-breath", &card, false).unwrap();
+        assert_eq!(report.ignored, ignored);
+        assert_eq!(report.identity, Identity::of_mac(mac));
+    }
+}
+
+#[test]
+fn a_discovery_message_says_who_it_is_and_how_far_it_goes() {
+    let mut esphome = esphome();
+    let config = r#"{"mode_cmd_t":"panda-breath/m","modes":["off","heat"],"max_temp":70,
+        "dev":{"ids":["aabbccddee01"]}}"#;
+    let report = say(&mut esphome, CONFIG, config, true).unwrap();
+    assert_eq!(report.target_limit, Some(70.0));
+    assert_eq!(report.identity, Identity::of_mac("aabbccddee01"));
+    assert_eq!((report.ignored, report.broker), (0, None));
+}
+
+#[test]
+fn identity_topics_outside_of_the_prefix_are_refused_once_or_allowed() {
+    let config = |topic: &str| format!(r#"{{"mode_cmd_t":"{topic}","modes":["off","heat"]}}"#);
+    let mut esphome = esphome();
+    let mut told = Vec::new();
+    for payload in [config("oven/mode"), config("oven/mode"), "[]".into()] {
+        let report = say(&mut esphome, CONFIG, &payload, true).unwrap();
+        assert_eq!(report.ignored, 1, "{payload}");
+        told.push(report.broker.is_some());
+    }
+    assert_eq!(told, [true, false, true]);
+    let mut esphome = Esphome::new(&Options {
+        foreign_topics: true,
+        ..Options::default()
+    });
+    let report = say(&mut esphome, CONFIG, &config("oven/mode"), true).unwrap();
+    assert_eq!((report.ignored, report.broker), (0, None));
+    let will = esphome.terms().will.unwrap();
+    assert_eq!(will.to_string(), "oven/mode off");
+}
+
+#[test]
+fn of_two_targets_the_lower_is_never_above_the_upper() {
+    let mut esphome = esphome();
+    live(
+        &mut esphome,
+        "climate/chamber/target_temperature_low/state",
+        "44.5",
+    );
+    live(
+        &mut esphome,
+        "climate/chamber/target_temperature_high/state",
+        "45.5",
+    );
+    for (target, first) in [(46, "low"), (47, "high"), (60, "high"), (20, "low")] {
+        let messages = esphome.encode(Setting::Heat(Target::whole(target)), true);
+        assert!(messages[0].topic.contains(first), "{target}: {messages:?}");
+    }
+}
+
+#[test]
+fn of_all_topics_that_must_say_that_it_is_there_none_may_say_that_it_is_gone() {
+    for (mode, present) in [("all", false), ("any", true), ("latest", true)] {
+        let mut esphome = esphome();
+        let config = format!(
+            r#"{{"mode_cmd_t":"panda-breath/m","modes":["off","heat"],"availability_mode":"{mode}",
+            "availability":[{{"topic":"panda-breath/a"}},{{"topic":"panda-breath/b"}}]}}"#
+        );
+        say(&mut esphome, CONFIG, &config, true).unwrap();
+        let report = live(&mut esphome, "b", "offline");
+        assert_eq!(report.present, Some(false));
+        let report = live(&mut esphome, "a", "online");
+        assert_eq!(report.present, Some(present), "{mode}");
+    }
+}

@@ -296,6 +296,9 @@ mod tests {
         assert!(matches!(decode(b"{"), Err(DecodeError::NotJson(_))));
         let large = vec![b' '; MAX_MESSAGE + 1];
         assert_eq!(decode(&large), Err(DecodeError::TooLarge(large.len())));
+        let mut just = b"{}".to_vec();
+        just.resize(65_536, b' ');
+        assert_eq!(decode(&just), Ok(Snapshot::default()));
     }
 
     #[test]

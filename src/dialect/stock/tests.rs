@@ -203,6 +203,9 @@ fn messages_that_are_not_json_objects_are_errors() {
         Stock::default().decode(large.as_bytes()),
         Err(DecodeError::TooLarge(MAX_MESSAGE + 1))
     );
+    let mut just = r#"{"settings":{"work_on":1}}"#.to_owned();
+    just.push_str(&" ".repeat(65_536 - just.len()));
+    assert_eq!(decode(&just).on, Some(true), "64 KiB are fine");
 }
 
 #[test]
@@ -303,4 +306,18 @@ fn unknown_fields_roots_and_modes_are_no_concern() {
     let report =
         decode(r#"{"ws_theme":{"preview":1},"settings":{"new_field":[1,{"a":2}],"work_mode":9}}"#);
     assert_eq!(report, Report::default());
+}
+
+#[test]
+fn a_version_without_its_target_says_what_it_is() {
+    for (rest, generation) in [
+        (r#""work_on":0"#, Generation::One),
+        (r#""temp":60,"set_temp":50"#, Generation::One),
+        (r#""temp":60"#, Generation::Pre),
+    ] {
+        let mut stock = Stock::default();
+        let text = format!(r#"{{"settings":{{"fw_version":"V1.0.3",{rest}}}}}"#);
+        stock.decode(text.as_bytes()).unwrap();
+        assert_eq!(stock.generation(), generation, "{rest}");
+    }
 }

@@ -162,3 +162,46 @@ fn other_topics_mean_nothing() {
         );
     }
 }
+
+#[test]
+fn a_device_of_an_earlier_connection_is_not_here_any_more() {
+    let mut stock = found();
+    let several = |stock: &mut StockMqtt, id| {
+        let report = say(stock, id, "state", STATE, false).unwrap();
+        matches!(report.broker, Some(BrokerNews::SeveralDevices(_)))
+    };
+    assert!(several(&mut stock, "AABBCCDDEE02"));
+    assert!(several(&mut stock, ID));
+    stock.forget_state();
+    assert!(!several(&mut stock, ID));
+}
+
+#[test]
+fn modes_are_what_the_firmware_calls_them() {
+    let mut stock = found();
+    for (text, mode) in [
+        ("auto mode", Some(Mode::Auto)),
+        ("power on", Some(Mode::On)),
+        ("filament drying", Some(Mode::Drying)),
+        ("defrosting", None),
+    ] {
+        let state = format!(r#"{{"mode":"{text}"}}"#);
+        let report = say(&mut stock, ID, "state", &state, false).unwrap();
+        assert_eq!(report.mode, mode, "{text}");
+    }
+}
+
+#[test]
+fn r6_of_many_devices_eight_are_named() {
+    let mut stock = found();
+    let mut told = 0;
+    for n in 2..20 {
+        let id = format!("AABBCCDDEE{n:02}");
+        let report = say(&mut stock, &id, "state", STATE, false).unwrap();
+        let Some(BrokerNews::SeveralDevices(names)) = report.broker else {
+            panic!("{id}");
+        };
+        told = names.split(", ").count();
+    }
+    assert_eq!(told, 8);
+}

@@ -98,6 +98,8 @@ pub(crate) struct BrokerWorld {
     pub(crate) held: Option<(u32, bool)>,
     pub(crate) reference: Reference,
     judged_at: Millis,
+    /// So many times running it wanted to be called again in the next millisecond.
+    hurry: u32,
 }
 
 impl BrokerWorld {
@@ -142,6 +144,7 @@ impl BrokerWorld {
             held: None,
             reference: Reference::default(),
             judged_at: 0,
+            hurry: 0,
         };
         world.tell(Input::Tick);
         world
@@ -454,6 +457,9 @@ impl BrokerWorld {
         let now = self.now;
         let turn = self.session.deadline(now);
         assert!(turn <= now + 1_000, "R7: it would look stuck");
+        let hurries = turn == now + 1 && !self.ended;
+        self.hurry = if hurries { self.hurry + 1 } else { 0 };
+        assert!(self.hurry < 20, "it wakes up every millisecond");
         let mut next = turn.min(self.next_step);
         if self.klipper.turns() {
             next = next.min(self.klipper.next_drain);

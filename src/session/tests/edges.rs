@@ -13,7 +13,7 @@ use crate::dialect::mqtt::Options;
 const CLIMATE: &str = "climate/chamber";
 
 /// A session whose device is there, off, and has said so.
-fn live() -> Session {
+pub(super) fn live() -> Session {
     let mut session = open();
     tell(&mut session, 30, Input::Frame(Conn(1), SNAPSHOT.as_bytes()));
     tell(
@@ -25,7 +25,7 @@ fn live() -> Session {
     session
 }
 
-fn lines(done: &[Command]) -> Vec<&str> {
+pub(super) fn lines(done: &[Command]) -> Vec<&str> {
     done.iter()
         .filter_map(|one| {
             let Command::Tell(event) = one else {
@@ -36,7 +36,7 @@ fn lines(done: &[Command]) -> Vec<&str> {
         .collect()
 }
 
-fn aborts(done: &[Command]) -> bool {
+pub(super) fn aborts(done: &[Command]) -> bool {
     done.iter().any(|one| matches!(one, Command::Abort(_)))
 }
 
@@ -103,6 +103,11 @@ fn r6_what_cannot_be_read_and_what_is_not_said_is_counted() {
         tell(&mut session, at, Input::Unreadable(Conn(1)));
     }
     assert_eq!(session.snapshot(60).ignored, 3);
+    tell(&mut session, 60, Input::Frame(Conn(1), b"{"));
+    assert_eq!(session.snapshot(60).ignored, 4);
+    let absurd = br#"{"settings":{"work_mode":[],"warehouse_temper":"warm"}}"#;
+    tell(&mut session, 60, Input::Frame(Conn(1), absurd));
+    assert_eq!(session.snapshot(60).ignored, 6, "each field that is none");
     for n in 0..30 {
         session.tell(70, format!("line {n}"));
     }

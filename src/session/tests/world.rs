@@ -88,6 +88,8 @@ pub(crate) struct World {
     /// The boost, since when, and for which wish.
     boosted: (u8, Millis, f64),
     readings: Vec<(Millis, f64)>,
+    /// So many times running it wanted to be called again in the next millisecond.
+    hurry: u32,
 }
 
 impl World {
@@ -143,6 +145,7 @@ impl World {
             heard: Surroundings::default(),
             boosted: (0, 0, 0.0),
             readings: Vec::new(),
+            hurry: 0,
         }
     }
 
@@ -450,6 +453,9 @@ impl World {
         let now = self.now;
         let turn = self.session.deadline(now);
         assert!(turn <= now + 1_000, "R7: it would look stuck");
+        let hurries = turn == now + 1 && !self.ended;
+        self.hurry = if hurries { self.hurry + 1 } else { 0 };
+        assert!(self.hurry < 20, "it wakes up every millisecond");
         let mut next = turn.min(self.next_push).min(self.next_reading);
         if self.klipper.turns() {
             next = next.min(self.klipper.next_drain);

@@ -162,15 +162,19 @@ fn r9_a_node_that_reboots_into_the_wished_mode_is_left_alone() {
 
 #[test]
 fn r9_an_off_soon_after_the_first_connection_is_nobodys_will() {
-    let mut world = BrokerWorld::new(config(), &esphome());
-    world.run(1_500);
-    world.set_target(45.0);
-    world.run(2_500);
-    assert!(world.node.state().heat, "{:?}", world.lines);
-    world.node.switch(false);
-    world.run(3_000);
-    let forced = world.snapshot().forced_off.unwrap();
-    assert_eq!(forced.reason, Reason::ExternalOff);
+    for failing in [0, 3_000] {
+        let mut world = BrokerWorld::absent(config(), &esphome(), failing > 0);
+        world.run(failing); // attempts that never got as far as a will
+        world.down = false;
+        world.run(1_500);
+        world.set_target(45.0);
+        world.run(2_500);
+        assert!(world.node.state().heat, "{:?}", world.lines);
+        world.node.switch(false);
+        world.run(3_000);
+        let forced = world.snapshot().forced_off.unwrap();
+        assert_eq!(forced.reason, Reason::ExternalOff, "{failing}");
+    }
 }
 
 #[test]
