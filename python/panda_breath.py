@@ -15,7 +15,7 @@ import re
 import stat
 import sys
 
-INTERFACE = 3  # the wheel's must be the same
+INTERFACE = 4  # the wheel's must be the same
 GUARD_LOG = "panda_breath_guard.log"
 REPORT_TIME = 1.0  # s between two looks at what the driver has brought
 DEFAULTS = {"min_temp": "0", "max_temp": "80", "control": "watermark"}
@@ -60,6 +60,7 @@ MQTT_OPTIONS = (
     "mqtt_key_file",
     *ESPHOME_OPTIONS,
 )
+MAX_TABLE = 20
 MAX_PREFIX = 64
 MAX_TOPIC = 256
 MAX_PASSWORD = 65535  # bytes; MQTT has no room for more
@@ -220,6 +221,29 @@ class Options(Reader):
             if cutoff_temp is None or cutoff_temp != cutoff_temp:
                 self._fail("cutoff_sensor", self.cutoff_sensor, "give cutoff_temp as well, in C")
             self.native["cutoff"] = (self.cutoff_sensor, cutoff_temp)
+        self.follow_bed = self._table("follow_bed")
+        if self.follow_bed:
+            self.native["follow"] = self.follow_bed
+
+    def _table(self, option):
+        """Targets of the bed, rising, each with one of the chamber."""
+        value = self.config.get(option, None)
+        table: list[tuple[float, float]] = []
+        for pair in [] if value is None else value.split(","):
+            match = re.match(r"^\s*(\d+(?:\.\d+)?)\s*:\s*(\d+(?:\.\d+)?)\s*$", pair)
+            if match is None:
+                self._fail(option, value, "give targets of the bed and of the chamber in C, such "
+                           "as 80:45, 100:60")  # fmt: skip
+            bed, chamber = float(match[1]), float(match[2])
+            if bed <= (table[-1][0] if table else 0.0):
+                self._fail(option, value, "the bed's targets must be above 0 and rise")
+            if chamber > self.max_target:
+                self._fail(option, value, "a chamber of %g C is above max_target, which is %d C"
+                           % (chamber, self.max_target))  # fmt: skip
+            table.append((bed, chamber))
+        if len(table) > MAX_TABLE:
+            self._fail(option, value, "at most %d pairs" % (MAX_TABLE,))
+        return table
 
     def _sensor(self, option, needs_it):
         name = self.config.get(option, None)
@@ -537,12 +561,14 @@ class PandaBreath:
         self.pin = Pin(self.mcu)
         self.sensors = []
         self.heater = self.control = self.set_temp = self.heater_status = None
-        self.chamber = self.cutoff = None
+        self.chamber = self.cutoff = self.bed = None
         self.chamber_time = 0.0
         # What the driver has brought, and how much of it has been obeyed.
         self.device = self.state = None
         self.armed = False
         self.readings = self.ack = self.obeyed = self.failures = 0
+        # How many targets were set by anybody but follow_bed, and the last of all.
+        self.hand, self.target = 0, 0.0
         self.is_broken = self.was_stuck = False
         self.pause_deadline = None
         heaters = self.printer.load_object(config, "heaters")
@@ -698,6 +724,14 @@ class PandaBreath:
             self.chamber = Source(self, "chamber_sensor", options.chamber_sensor)
         if options.cutoff_sensor is not None:
             self.cutoff = Source(self, "cutoff_sensor", options.cutoff_sensor)
+        if options.follow_bed:
+            bed = self.printer.lookup_object("heater_bed", None)
+            if bed is None:
+                raise self.printer.config_error(
+                    "Option 'follow_bed' in section '%s' needs a section [heater_bed]; add one or "
+                    "remove the option" % (self.name,)
+                )
+            self.bed = bed.heater
 
     def _warn_at_start(self):
         for text in self.options.warnings:
@@ -742,9 +776,13 @@ class PandaBreath:
             self.is_broken = True
             return None
 
+    def _surround(self):
+        if self.chamber is not None or self.cutoff is not None or self.bed is not None:
+            bed = None if self.bed is None else float(self.bed.target_temp)
+            self._call("surround", self._sample(self.chamber), self._sample(self.cutoff), bed)
+
     def _drain(self):
-        if self.chamber is not None or self.cutoff is not None:
-            self._call("surround", self._sample(self.chamber), self._sample(self.cutoff))
+        self._surround()
         self.state = self._call("drain", *self._wish()) or self.state
 
     def _sample(self, source):
@@ -760,9 +798,15 @@ class PandaBreath:
         """Stands in for the heater's own set_temp, so that a change leaves at once."""
         if degrees:
             self._check_target(degrees)
-        self.set_temp(degrees)
+        self._put(degrees)
+        self.hand += 1
         self.ack = self.obeyed  # whoever sets a target knows what was dropped before
         self._say_wish()
+
+    def _put(self, degrees):
+        """Sets Klipper's target, which is nobody's explicit wish."""
+        self.set_temp(degrees)
+        self.target = self.heater.target_temp
 
     def _check_target(self, degrees):
         error = self.printer.command_error
@@ -809,17 +853,19 @@ class PandaBreath:
             )
 
     def _wish(self):
-        target = self.heater.target_temp if self.armed else 0.0
-        return target, self.armed, self.ack
+        target = self.heater.target_temp
+        if target != self.target:  # Klipper has ways to change it without set_temp
+            self.hand, self.target = self.hand + 1, target
+        return target if self.armed else 0.0, self.armed, self.ack, self.hand
 
     def _say_wish(self):
         if self.device is not None:
+            self._surround()  # the bed may have gone off just before
             self._call("want", *self._wish())
 
     # Once per second
 
     def _look(self, eventtime):
-        # heater.target_temp is the truth: Klipper has ways to change it without set_temp.
         self._drain()
         state = self.state
         is_new, self.readings = state.reading_number != self.readings, state.reading_number
@@ -840,6 +886,8 @@ class PandaBreath:
             failed = state.failures != self.failures
             self.failures = state.failures
             self._target_dropped(eventtime, state.forced_off, failed)
+        elif state.follow is not None:
+            self._follow(*state.follow)
         if self._is_stuck():
             if not self.was_stuck:
                 self.was_stuck = True
@@ -859,6 +907,19 @@ class PandaBreath:
         self.chamber_time, read_time, temperature = reading
         self.heater.sensor.feed(read_time, temperature)
 
+    def _follow(self, degrees, hand):
+        """Sets what follow_bed asks for, unless somebody has set another target meanwhile."""
+        if not self.armed or hand != self.hand or degrees == self.heater.target_temp:
+            return
+        try:
+            if degrees:
+                self._check_target(degrees)
+            self._put(degrees)
+        except self.printer.command_error as e:
+            self.hand += 1
+            self._say("follow_bed has to wait until the bed has been off: %s" % (e,))
+        self._say_wish()
+
     def _target_dropped(self, eventtime, why, failed):
         """The device is being turned off against Klipper's wish; Klipper follows."""
         target = self.heater.target_temp
@@ -868,7 +929,7 @@ class PandaBreath:
             # The target stays, without effect, so that verify_heater sees what is missing.
             self._say("%s. The heater is off; verify_heater will end the print" % (why,))
             return
-        self.set_temp(0.0)
+        self._put(0.0)
         self.ack = self.obeyed
         self._say_wish()
         if not target:

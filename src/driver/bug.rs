@@ -61,6 +61,7 @@ const HEAT: Wish = Wish {
     target: 45.0,
     armed: true,
     ack: 0,
+    hand: 0,
 };
 
 fn turns(shared: &Arc<Shared>) -> bool {

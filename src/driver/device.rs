@@ -439,6 +439,7 @@ mod tests {
                 target: 50.0,
                 armed: true,
                 ack: 0,
+                hand: 0,
             };
             shared.want(2, wish); // and the order of its printer comes after this turn
             tokio::task::yield_now().await;

@@ -16,7 +16,7 @@
 //! * `off`: what is known about the device being off
 //! * `guard`: what is left to the process that turns the device off when this one cannot
 //! * `surroundings`: what Klipper's own sensors say; `boost`: regulating by one of them; `cutoff`:
-//!   being limited by one
+//!   being limited by one; `follow`: the chamber's target by the bed's
 //! * `backoff`, `budget`: how often
 
 mod ask;
@@ -27,6 +27,7 @@ mod budget;
 mod config;
 mod cutoff;
 mod device;
+mod follow;
 mod guard;
 mod identity;
 mod link;
@@ -42,6 +43,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use config::{Chamber, Config, Cutoff, OnExternalOff, OnExternalOn};
+pub use follow::{Followed, Step};
 pub use guard::{Bequest, Guard};
 pub use snapshot::{Event, ForcedOff, Link, Reading, Reason, Snapshot, Trouble};
 pub use surroundings::{Sample, Surroundings, refusal};
@@ -53,6 +55,7 @@ use backoff::Jitter;
 use boost::Boost;
 use budget::Budget;
 use device::Device;
+use follow::Follow;
 use guard::Guarded;
 use link::Main;
 use off::OffWatch;
@@ -84,6 +87,8 @@ pub struct Wish {
     pub armed: bool,
     /// The number of the last forced off that Klipper's side had obeyed when it made this wish.
     pub ack: u32,
+    /// How many targets were set by anybody but `follow_bed`.
+    pub hand: u32,
 }
 
 /// What happened.
@@ -193,6 +198,7 @@ pub struct Session {
     boost: Boost,
     /// `cutoff_temp` was reached, and the sensor has not cooled down since.
     tripped: bool,
+    follow: Follow,
 
     // The connection.
     next_conn: u32,
@@ -264,6 +270,7 @@ impl Session {
             chamber_missing: false,
             boost: Boost::default(),
             tripped: false,
+            follow: Follow::default(),
             next_conn: 1,
             main: None,
             probe: None,
@@ -366,6 +373,7 @@ impl Session {
         self.check_links(now);
         self.check_voice(now);
         self.check_asked(now);
+        self.check_follow(now);
         self.check_boost(now);
         self.steer(now);
         self.check_end(now);
@@ -411,6 +419,7 @@ impl Session {
             device_target: self.device.target,
             boost: self.boost(),
             tripped: self.tripped,
+            follow: self.followed(),
             target_limit: self.device.target_limit,
             dialect: self.dialect(),
             mode: self.device.mode,
@@ -481,6 +490,10 @@ impl Session {
     }
 
     fn wish(&mut self, now: Millis, wish: Wish) {
+        if wish.hand != self.wish.hand {
+            self.look_at_bed(); // it may have gone off just before
+            self.follow.hold();
+        }
         if wish.target.total_cmp(&self.wish.target).is_ne() {
             self.wish_changed_at = now;
             self.device.external_on_allowed = false;
@@ -505,6 +518,7 @@ impl Session {
         self.around = Surroundings::default();
         self.tripped = false;
         self.chamber_missing = false;
+        self.follow = Follow::default();
         self.renewed_at = now;
         // A new printer starts with off, and its wishes count only once it is ready.
         self.wish(
@@ -542,6 +556,7 @@ impl Session {
 
     /// Drops Klipper's target. What it wants from now on counts only if it knows of this.
     fn force_off(&mut self, now: Millis, reason: Reason, text: String) {
+        self.follow.hold();
         self.forced_offs += 1;
         self.failures += u32::from(reason.is_failure());
         self.device.external_off = reason == Reason::ExternalOff;

@@ -15,13 +15,16 @@ pub struct Sample {
     pub at: Millis,
 }
 
-/// The last word of each of the sensors, however old; `None`: none since this printer is there.
+/// The last word of each of the sensors, however old, and the bed's target; `None`: none since this
+/// printer is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Surroundings {
     /// Of `chamber_sensor`.
     pub chamber: Option<Sample>,
     /// Of `cutoff_sensor`.
     pub cutoff: Option<Sample>,
+    /// Target of the heated bed, C.
+    pub bed: Option<f64>,
 }
 
 impl Sample {
@@ -128,7 +131,7 @@ mod tests {
             let chamber = at.map(|at| Sample { celsius: 40.0, at });
             let around = Surroundings {
                 chamber,
-                cutoff: None,
+                ..Surroundings::default()
             };
             refusal(&config, &around, false, 200_000)
         };

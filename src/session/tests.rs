@@ -8,6 +8,7 @@ mod contained;
 mod coverage;
 mod cutoff;
 mod edges;
+mod follow_bed;
 mod found;
 mod guard;
 mod hands;
@@ -98,6 +99,7 @@ fn r3_a_target_of_a_klipper_that_is_not_ready_is_no_wish() {
         target: 45.0,
         armed: false,
         ack: 0,
+        hand: 0,
     };
     world.session.handle(world.now, Input::Wish(wish));
     assert_eq!(world.session.poll(), None);

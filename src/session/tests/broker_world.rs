@@ -184,7 +184,7 @@ impl BrokerWorld {
     // Klipper's side
 
     pub(crate) fn set_target(&mut self, target: f64) {
-        self.klipper.target = target;
+        self.klipper.set(target);
         self.say_wish();
     }
 
@@ -290,11 +290,14 @@ impl BrokerWorld {
             let at = self.now;
             self.session.surround(Surroundings {
                 chamber: Some(Sample { celsius, at }),
-                cutoff: None,
+                ..Surroundings::default()
             });
         }
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
+            self.say_wish();
+        }
+        if self.klipper.follows(&self.snapshot()) {
             self.say_wish();
         }
     }

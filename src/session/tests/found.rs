@@ -77,6 +77,7 @@ pub(super) fn want(session: &mut Session, now: Millis, target: f64) -> Vec<Comma
         target,
         armed: true,
         ack: 0,
+        hand: 0,
     };
     tell(session, now, Input::Wish(wish))
 }

@@ -209,6 +209,7 @@ fn r9_a_client_that_will_not_leave_it_alone_is_a_fault() {
         target: 50.0,
         armed: true,
         ack: 0,
+        hand: 0,
     };
     other.handle(world.now, Input::Wish(new_target));
     assert_eq!(

@@ -185,7 +185,9 @@ impl World {
     // Klipper's side
 
     pub(crate) fn set_target(&mut self, target: f64) {
-        self.klipper.target = target;
+        self.session.surround(self.around);
+        self.heard = self.around;
+        self.klipper.set(target);
         self.say_wish();
     }
 
@@ -290,8 +292,13 @@ impl World {
         self.listen();
         self.session.surround(self.around);
         self.heard = self.around;
+        let bed = self.around.bed;
+        self.klipper.bed_was_off |= bed.is_some_and(|bed| bed <= 0.0);
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
+            self.say_wish();
+        }
+        if self.klipper.follows(&self.snapshot()) {
             self.say_wish();
         }
     }
@@ -766,10 +773,10 @@ impl World {
 
 /// A deadline is no later than what is due: just before the next thing happens there is nothing to do.
 pub(crate) fn assert_nothing_was_due(session: &Session, now: Millis, next: Millis) {
-    // A sample: each look is a copy of the session. The boost is in no hurry: it is looked at in
-    // whichever turn comes.
-    let boosts = session.config.chamber.is_some();
-    if next > now + 1 && next % 7 == 0 && !boosts {
+    // A sample: each look is a copy of the session. The boost and the bed are in no hurry: they are
+    // looked at in whichever turn comes.
+    let no_hurry = session.config.chamber.is_some() || !session.config.follow.is_empty();
+    if next > now + 1 && next % 7 == 0 && !no_hurry {
         let mut copy = session.clone();
         copy.handle(next - 1, Input::Tick);
         let done = copy.poll();
