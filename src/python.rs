@@ -136,12 +136,7 @@ impl PyDevice {
 
     /// Says what Klipper's sensors say, and the bed's target.
     #[pyo3(signature = (chamber, cutoff, bed=None))]
-    fn surround(
-        &self,
-        chamber: Option<(f64, f64)>,
-        cutoff: Option<(f64, f64)>,
-        bed: Option<f64>,
-    ) {
+    fn surround(&self, chamber: Option<(f64, f64)>, cutoff: Option<(f64, f64)>, bed: Option<f64>) {
         let sample = |(celsius, age)| Handle::sample(celsius, age);
         self.0.surround(Surroundings {
             chamber: chamber.map(sample),

@@ -105,7 +105,10 @@ impl Session {
             self.follow.target = None;
             return;
         }
-        let step = self.follow.step.and_then(|line| self.config.follow.get(line));
+        let step = self
+            .follow
+            .step
+            .and_then(|line| self.config.follow.get(line));
         let target = step.map_or(0.0, |step| step.chamber);
         let is_new = target.total_cmp(&self.wish.target).is_ne();
         if let (true, true, Some(why)) = (is_new, target > 0.0, self.cannot_follow(now)) {
