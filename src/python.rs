@@ -13,7 +13,8 @@ use crate::dialect::{Dialect, mqtt};
 use crate::driver::mqtt::{Broker, Files, Login, Tls};
 use crate::driver::{Handle, Launch};
 use crate::session::{
-    Chamber, Config, Cutoff, OnExternalOff, OnExternalOn, Snapshot, Step, Surroundings, Wish,
+    Chamber, Config, Cutoff, OnExternalOff, OnExternalOn, Reason, Snapshot, Step, Surroundings,
+    Wish,
 };
 
 /// Changes when the shim and the wheel would no longer understand each other.
@@ -45,7 +46,7 @@ struct PyDevice(Handle);
 impl PyDevice {
     /// Starts to look after a device; see `_core.pyi`.
     #[new]
-    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, chamber=None, cutoff=None, follow=Vec::new(), mqtt=None, guard=None))]
+    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, chamber=None, cutoff=None, follow=Vec::new(), drying_hours=6, mqtt=None, guard=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments, one per option"
@@ -65,6 +66,7 @@ impl PyDevice {
         chamber: Option<(String, u8)>,
         cutoff: Option<(String, f64)>,
         follow: Vec<(f64, f64)>,
+        drying_hours: u8,
         mqtt: Option<Mqtt>,
         guard: Option<Guard>,
     ) -> PyResult<Self> {
@@ -94,6 +96,7 @@ impl PyDevice {
                 .into_iter()
                 .map(|(bed, chamber)| Step { bed, chamber })
                 .collect(),
+            drying_hours,
             on_external_off: match on_external_off {
                 "accept" => OnExternalOff::Accept,
                 "reassert" => OnExternalOff::Reassert,
@@ -113,10 +116,11 @@ impl PyDevice {
     }
 
     /// Says what Klipper wants.
-    #[pyo3(signature = (target, armed, ack, hand=0))]
-    fn want(&self, target: f64, armed: bool, ack: u32, hand: u32) {
+    #[pyo3(signature = (target, armed, ack, hand=0, dry=false))]
+    fn want(&self, target: f64, armed: bool, ack: u32, hand: u32, dry: bool) {
         self.0.want(Wish {
             target,
+            dry,
             armed,
             ack,
             hand,
@@ -124,10 +128,11 @@ impl PyDevice {
     }
 
     /// Says what Klipper wants, renews the lease, and fetches the state.
-    #[pyo3(signature = (target, armed, ack, hand=0))]
-    fn drain(&self, target: f64, armed: bool, ack: u32, hand: u32) -> State {
+    #[pyo3(signature = (target, armed, ack, hand=0, dry=false))]
+    fn drain(&self, target: f64, armed: bool, ack: u32, hand: u32, dry: bool) -> State {
         State(self.0.drain(Wish {
             target,
+            dry,
             armed,
             ack,
             hand,
@@ -146,8 +151,9 @@ impl PyDevice {
     }
 
     /// Why they allow no target now.
-    fn refusal(&self) -> Option<String> {
-        self.0.refusal()
+    #[pyo3(signature = (dry=false))]
+    fn refusal(&self, dry: bool) -> Option<String> {
+        self.0.refusal(dry)
     }
 
     /// The lines for people since the last call.
@@ -381,6 +387,11 @@ impl State {
     #[getter]
     fn forced_off(&self) -> Option<&str> {
         self.0.forced_off.as_ref().map(|forced| &*forced.text)
+    }
+    #[getter]
+    fn dried(&self) -> bool {
+        let forced = self.0.forced_off.as_ref();
+        forced.is_some_and(|forced| forced.reason == Reason::Dried)
     }
     #[getter]
     fn reconnects(&self) -> u32 {

@@ -437,6 +437,7 @@ mod tests {
             devices.obey(Order::Close { key, number: 1 }, &mut Waiting::default());
             let wish = crate::session::Wish {
                 target: 50.0,
+                dry: false,
                 armed: true,
                 ack: 0,
                 hand: 0,

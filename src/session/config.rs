@@ -40,6 +40,8 @@ pub struct Config {
     pub cutoff: Option<Cutoff>,
     /// What the bed's target makes of the chamber's, in rising order; empty: nothing.
     pub follow: Vec<Step>,
+    /// How long filament is dried, hours.
+    pub drying_hours: u8,
     /// What happens when somebody turns the device off while Klipper wants heat.
     pub on_external_off: OnExternalOff,
     /// What happens when somebody turns the device on while Klipper wants it off.
@@ -64,6 +66,7 @@ impl Default for Config {
             chamber: None,
             cutoff: None,
             follow: Vec::new(),
+            drying_hours: 6,
             on_external_off: OnExternalOff::Accept,
             on_external_on: OnExternalOn::Off,
         }

@@ -4,7 +4,7 @@
 //! target like any other: a wish of Klipper's, with all that rule R3 asks of one.
 //!
 //! A target that somebody else sets, 0 included, and any forced off hold until the bed's target has
-//! been 0. What is held then goes off with the bed.
+//! been 0. What is held then goes off with the bed. While filament dries nothing is followed.
 
 use super::{Link, Millis, Session, refusal};
 
@@ -86,7 +86,7 @@ impl Session {
     /// The bed's part of it. Said before a new wish is looked at, and again after.
     pub(super) fn look_at_bed(&mut self) {
         if let Some(bed) = self.bed() {
-            let chamber = self.wish.target;
+            let chamber = if self.wish.dry { 0.0 } else { self.wish.target };
             self.follow.look(&self.config.follow, bed, chamber);
         }
     }
@@ -101,7 +101,7 @@ impl Session {
             return;
         };
         self.look_at_bed();
-        if self.follow.held {
+        if self.follow.held || self.wish.dry {
             self.follow.target = None;
             return;
         }

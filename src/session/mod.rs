@@ -17,6 +17,7 @@
 //! * `guard`: what is left to the process that turns the device off when this one cannot
 //! * `surroundings`: what Klipper's own sensors say; `boost`: regulating by one of them; `cutoff`:
 //!   being limited by one; `follow`: the chamber's target by the bed's
+//! * `drying`: drying filament for some hours
 //! * `backoff`, `budget`: how often
 
 mod ask;
@@ -27,6 +28,7 @@ mod budget;
 mod config;
 mod cutoff;
 mod device;
+mod drying;
 mod follow;
 mod guard;
 mod identity;
@@ -46,7 +48,7 @@ pub use config::{Chamber, Config, Cutoff, OnExternalOff, OnExternalOn};
 pub use follow::{Followed, Step};
 pub use guard::{Bequest, Guard};
 pub use snapshot::{Event, ForcedOff, Link, Reading, Reason, Snapshot, Trouble};
-pub use surroundings::{Sample, Surroundings, refusal};
+pub use surroundings::{Sample, Surroundings, refusal, refusal_to_dry};
 
 use crate::dialect::mqtt::{Delivery, Message, Mqtt, Terms};
 use crate::dialect::{Dialect, Identity};
@@ -55,6 +57,7 @@ use backoff::Jitter;
 use boost::Boost;
 use budget::Budget;
 use device::Device;
+use drying::Drying;
 use follow::Follow;
 use guard::Guarded;
 use link::Main;
@@ -83,6 +86,8 @@ pub struct Conn(pub u32);
 pub struct Wish {
     /// C; 0 is off.
     pub target: f64,
+    /// It is filament that is to be heated, for `drying_hours`.
+    pub dry: bool,
     /// Klipper is ready and not in shutdown.
     pub armed: bool,
     /// The number of the last forced off that Klipper's side had obeyed when it made this wish.
@@ -199,6 +204,7 @@ pub struct Session {
     /// `cutoff_temp` was reached, and the sensor has not cooled down since.
     tripped: bool,
     follow: Follow,
+    drying: Drying,
 
     // The connection.
     next_conn: u32,
@@ -271,6 +277,7 @@ impl Session {
             boost: Boost::default(),
             tripped: false,
             follow: Follow::default(),
+            drying: Drying::default(),
             next_conn: 1,
             main: None,
             probe: None,
@@ -366,6 +373,7 @@ impl Session {
             Input::Guard(guard) => self.guard_is(now, guard),
         }
         self.check_wish(now);
+        self.check_drying(now);
         self.check_guard(now);
         self.check_cutoff(now);
         self.check_chamber(now);
@@ -396,6 +404,7 @@ impl Session {
             .min(self.last_turn.unwrap_or(now) + HEARTBEAT);
         let others = [
             self.wish_deadline(),
+            self.drying_deadline(),
             self.unguarded_due(),
             self.sensors_deadline(now),
             self.device_deadline(),
@@ -416,15 +425,15 @@ impl Session {
             reading: self.reading,
             lost: self.lost,
             device_on: self.device.on,
-            device_target: self.device.target,
+            device_target: self.device.target(),
             boost: self.boost(),
             tripped: self.tripped,
             follow: self.followed(),
             target_limit: self.device.target_limit,
             dialect: self.dialect(),
             mode: self.device.mode,
-            drying: self.device.drying,
-            remaining: self.device.remaining,
+            drying: self.is_drying(),
+            remaining: self.drying_remaining(now),
             settings: self.device.settings.clone(),
             firmware: self.device.firmware,
             identity: self.pinned,
@@ -494,8 +503,9 @@ impl Session {
             self.look_at_bed(); // it may have gone off just before
             self.follow.hold();
         }
-        if wish.target.total_cmp(&self.wish.target).is_ne() {
+        if wish.target.total_cmp(&self.wish.target).is_ne() || wish.dry != self.wish.dry {
             self.wish_changed_at = now;
+            self.drying_wish(now, wish);
             self.device.external_on_allowed = false;
             if wish.target > 0.0 {
                 self.device.new_target();

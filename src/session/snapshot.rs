@@ -63,6 +63,8 @@ pub enum Reason {
     Unguarded,
     /// `cutoff_sensor` is too hot, silent or absurd.
     Cutoff,
+    /// Drying has come to its end.
+    Dried,
     /// A bug in here.
     Internal,
 }
@@ -71,7 +73,7 @@ impl Reason {
     /// Whether `on_lost` applies: nobody chose this, and it may happen in a print.
     pub fn is_failure(self) -> bool {
         match self {
-            Self::ExternalOff => false,
+            Self::ExternalOff | Self::Dried => false,
             Self::Fault(_)
             | Self::Lost
             | Self::Lease

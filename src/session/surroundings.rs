@@ -44,10 +44,8 @@ pub fn refusal(
     tripped: bool,
     now: Millis,
 ) -> Option<String> {
-    if let Some(cutoff) = &config.cutoff {
-        if let Err(why) = cutoff.check(around.cutoff, tripped, now) {
-            return Some(why);
-        }
+    if let Some(why) = refusal_to_dry(config, around, tripped, now) {
+        return Some(why);
     }
     let chamber = config.chamber.as_ref()?;
     let name = &chamber.sensor;
@@ -61,6 +59,17 @@ pub fn refusal(
         }
         Some(_) => None,
     }
+}
+
+/// The same for filament, which is dried by the device's own sensor.
+pub fn refusal_to_dry(
+    config: &Config,
+    around: &Surroundings,
+    tripped: bool,
+    now: Millis,
+) -> Option<String> {
+    let cutoff = config.cutoff.as_ref()?;
+    cutoff.check(around.cutoff, tripped, now).err()
 }
 
 impl Session {
@@ -93,7 +102,8 @@ impl Session {
             return;
         };
         let heard = self.around.chamber.map(|sample| sample.at);
-        if self.wants_heat() {
+        let regulates = self.wants_heat() && !self.wish.dry;
+        if regulates {
             // One that never spoke is given the same time, from the target on.
             let since = heard.unwrap_or(self.wish_changed_at);
             if now >= since + self.config.lost_after {
@@ -103,7 +113,7 @@ impl Session {
             }
         }
         let live = self.chamber(now).is_some();
-        if !live && !self.chamber_missing && self.wants_heat() {
+        if !live && !self.chamber_missing && regulates {
             self.chamber_missing = true;
             let text = format!("no reading from {name}; heating by the device's own sensor");
             self.tell(now, text);

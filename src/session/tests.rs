@@ -7,6 +7,7 @@ mod broker_world;
 mod contained;
 mod coverage;
 mod cutoff;
+mod dryer;
 mod edges;
 mod follow_bed;
 mod found;
@@ -97,6 +98,7 @@ fn r3_a_target_of_a_klipper_that_is_not_ready_is_no_wish() {
     let mut world = World::connected();
     let wish = Wish {
         target: 45.0,
+        dry: false,
         armed: false,
         ack: 0,
         hand: 0,

@@ -8,6 +8,8 @@ pub(crate) const DRAIN: Millis = 1_000;
 
 pub(crate) struct Klipper {
     pub(crate) target: f64,
+    /// It is filament that the target is for.
+    pub(crate) dry: bool,
     pub(crate) armed: bool,
     pub(crate) stalled: bool,
     /// There is no printer: the device is orphaned.
@@ -26,6 +28,7 @@ impl Klipper {
     pub(crate) fn new(now: Millis) -> Self {
         Self {
             target: 0.0,
+            dry: false,
             armed: true,
             stalled: false,
             gone: false,
@@ -54,6 +57,7 @@ impl Klipper {
         }
         let wish = Wish {
             target: if self.armed { self.target } else { 0.0 },
+            dry: self.dry,
             armed: self.armed,
             ack: self.obeyed,
             hand: self.hand,
@@ -73,6 +77,7 @@ impl Klipper {
             self.obeyed = snapshot.forced_offs;
             self.bed_was_off = false;
             self.target = 0.0;
+            self.dry = false;
         }
         new
     }
@@ -80,8 +85,15 @@ impl Klipper {
     /// Somebody sets a target.
     pub(crate) fn set(&mut self, target: f64) {
         self.target = target;
+        self.dry = false;
         self.hand += 1;
         self.bed_was_off = false;
+    }
+
+    /// Somebody sets the dryer's target, and the chamber's goes to 0.
+    pub(crate) fn dry(&mut self, target: f64) {
+        self.set(target);
+        self.dry = target > 0.0;
     }
 
     /// Follows the bed; returns whether it made a difference.
@@ -93,6 +105,7 @@ impl Klipper {
             let holds = target > 0.0 && !self.bed_was_off;
             assert!(!holds, "the bed goes before what was set by hand");
             self.target = target;
+            self.dry = false;
         }
         is_new
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::{
-    Claim, Command, Config, Conn, Input, Link, Millis, Sample, Session, Snapshot, Surroundings,
+    Claim, Command, Config, Conn, Input, Link, Millis, Reason, Sample, Session, Snapshot, Surroundings,
     Wish,
 };
 use super::klipper::{DRAIN, Klipper};
@@ -73,6 +73,8 @@ pub(crate) struct World {
     pub(crate) lines: Vec<String>,
     pub(crate) connects: Vec<Millis>,
     pub(crate) ended: bool,
+    /// When the last drying was wished for.
+    pub(crate) dry_since: Millis,
     /// What Klipper's sensors have said.
     pub(crate) around: Surroundings,
     /// How often Klipper hears of the cavity.
@@ -135,6 +137,7 @@ impl World {
             lines: Vec::new(),
             connects: Vec::new(),
             ended: false,
+            dry_since: 0,
             around: Surroundings::default(),
             cavity_every: None,
             cavity_step: 0.1,
@@ -188,6 +191,14 @@ impl World {
         self.session.surround(self.around);
         self.heard = self.around;
         self.klipper.set(target);
+        self.say_wish();
+    }
+
+    pub(crate) fn dry(&mut self, target: f64) {
+        self.session.surround(self.around);
+        self.heard = self.around;
+        self.klipper.dry(target);
+        self.dry_since = self.now;
         self.say_wish();
     }
 
@@ -500,14 +511,20 @@ impl World {
         if self.klipper.stalled {
             self.reference.unrest(self.now); // the lease ends whatever it wants then
         }
+        let wanted = self.klipper.wants(self.now, lease, snapshot.forced_offs);
+        let dry = self.klipper.dry && wanted.is_some();
+        let dried = snapshot.forced_off.is_some_and(|f| f.reason == Reason::Dried);
+        if dried && self.klipper.dry {
+            self.reference.unrest(self.now); // its end is no alarm
+        }
         self.reference.judge(&Moment {
             now: self.now,
-            wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
+            wanted,
             reached: snapshot.link == Link::Connected && !in_the_way,
             excused: snapshot.lost || blocked || self.faulty,
             faulty: self.faulty,
-            on: state.work_on,
-            target: f64::from(state.set_temp),
+            on: if dry { state.drying } else { state.work_on },
+            target: f64::from(if dry { state.programme.0 } else { state.set_temp }),
             forced_offs: snapshot.forced_offs,
         });
     }
@@ -712,6 +729,9 @@ impl World {
             assert!((-40.0..cutoff.celsius).contains(&sample.celsius), "hot");
             assert!(!self.hot, "heat before it was 5 C cooler");
         }
+        if self.klipper.dry {
+            return self.check_dry(target, snapshot.boost, text);
+        }
         let degrees = (target + f64::from(snapshot.boost)).round().clamp(1.0, max);
         let keys = ["set_temp", "temp"]; // the latter in 0.0.0
         assert!(
@@ -719,6 +739,17 @@ impl World {
                 .any(|key| text.contains(&format!("\"{key}\":{degrees},"))),
             "not the current wish: {text}"
         );
+    }
+
+    /// The current wish to dry, for as long as is left of it.
+    fn check_dry(&self, target: f64, boost: u8, text: &str) {
+        assert_eq!(boost, 0, "boosted for filament");
+        let degrees = target.min(60.0).round();
+        let gone = self.now - self.dry_since;
+        let left = (u64::from(self.config.drying_hours) * 3_600_000).checked_sub(gone);
+        let hours = left.expect("dries after the end").div_ceil(3_600_000).max(1);
+        let is = format!("\"filament_temp\":{degrees},\"filament_timer\":{hours},");
+        assert!(text.contains(&is), "not the current wish: {text}, {is}");
     }
 
     /// One degree in 120 s and within its limits, or away at once.
