@@ -70,6 +70,7 @@ class State:
     forced_offs: int = 0
     failures: int = 0
     forced_off: str | None = None
+    dried: bool = False
     reconnects: int = 0
     ignored: int = 0
     off_known: bool = False
@@ -93,6 +94,7 @@ class Wish:
     ack: int
     at: float
     hand: int = 0
+    dry: bool = False
 
 
 class Session:
@@ -149,14 +151,14 @@ class Session:
         """What was said outside of the regular looks."""
         return [wish for wish in self.wishes if wish.call == "want"]
 
-    def take(self, call: str, target: float, armed: bool, ack: int, hand: int) -> None:
+    def take(self, call: str, target: float, armed: bool, ack: int, hand: int, dry: bool) -> None:
         """Notes a wish; PyO3 would refuse other types too."""
         if self.bug is not None:
             raise self.bug
-        types = (type(armed), type(ack), type(hand))
-        if type(target) not in (float, int) or types != (bool, int, int):
-            raise TypeError(f"{call}({target!r}, {armed!r}, {ack!r}, {hand!r})")
-        self.wishes.append(Wish(call, target, armed, ack, self.clock(), hand))
+        types = (type(armed), type(ack), type(hand), type(dry))
+        if type(target) not in (float, int) or types != (bool, int, int, bool):
+            raise TypeError(f"{call}({target!r}, {armed!r}, {ack!r}, {hand!r}, {dry!r})")
+        self.wishes.append(Wish(call, target, armed, ack, self.clock(), hand, dry))
 
 
 class Driver:
@@ -204,6 +206,7 @@ class Device:
         chamber: tuple[str, int] | None = None,
         cutoff: tuple[str, float] | None = None,
         follow: list[tuple[float, float]] = [],  # noqa: B006
+        drying_hours: int = 6,
         mqtt: Mqtt | None = None,
         guard: Guard | None = None,
     ) -> None:
@@ -213,6 +216,8 @@ class Device:
         for option in ("chamber", "cutoff", "follow", "mqtt", "guard"):
             if self.options[option] in (None, []):
                 del self.options[option]
+        if drying_hours == 6:  # whether or not it was said
+            del self.options["drying_hours"]
         if mqtt is not None and set(mqtt) != set(Mqtt.__annotations__):
             raise ValueError(f"mqtt: {sorted(mqtt)}")
         if guard is not None and set(guard) != set(Guard.__annotations__):
@@ -223,14 +228,16 @@ class Device:
         self.driver.opened.append(self)
         self.driver.opening(self.session)
 
-    def want(self, target: float, armed: bool, ack: int, hand: int = 0) -> None:
+    def want(self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False) -> None:
         """Says what Klipper wants."""
-        self.session.take("want", target, armed, ack, hand)
+        self.session.take("want", target, armed, ack, hand, dry)
 
-    def drain(self, target: float, armed: bool, ack: int, hand: int = 0) -> State:
+    def drain(
+        self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False
+    ) -> State:
         """The same, and what is known."""
         self.session.before_drain()
-        self.session.take("drain", target, armed, ack, hand)
+        self.session.take("drain", target, armed, ack, hand, dry)
         return dataclasses.replace(self.session.state)
 
     def surround(
@@ -252,7 +259,7 @@ class Device:
         self.session.around.append((chamber, cutoff))
         self.session.bed = bed
 
-    def refusal(self) -> str | None:
+    def refusal(self, dry: bool = False) -> str | None:
         """What the test says."""
         if self.session.bug is not None:
             raise self.session.bug

@@ -71,6 +71,7 @@ class Device:
         chamber: tuple[str, int] | None = None,
         cutoff: tuple[str, float] | None = None,
         follow: list[tuple[float, float]] = ...,
+        drying_hours: int = 6,
         mqtt: Mqtt | None = None,
         guard: Guard | None = None,
     ) -> Device:
@@ -81,18 +82,22 @@ class Device:
         "off" or "allow". ``chamber``: the sensor to regulate by and the highest boost in degrees;
         ``cutoff``: the sensor that limits, and where; both by full name, for messages, and both
         say what they read through ``surround``. ``follow``: targets of the bed, rising, and what
-        each makes of the chamber's. With ``mqtt``, ``host`` and ``port`` are the broker's, and the
-        files of its encryption are read here. Raises ValueError for an option that makes no sense
-        or a file that cannot be used, OSError when the system has no thread or descriptor left.
+        each makes of the chamber's. ``drying_hours``: how long filament is dried. With ``mqtt``,
+        ``host`` and ``port`` are the broker's, and the files of its encryption are read here.
+        Raises ValueError for an option that makes no sense or a file that cannot be used, OSError
+        when the system has no thread or descriptor left.
         """
-    def want(self, target: float, armed: bool, ack: int, hand: int = 0) -> None:
+    def want(self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False) -> None:
         """Says what Klipper wants: the latest counts, and leaves at once.
 
         ``target``: 0 is off. ``armed``: Klipper is ready and not in shutdown. ``ack``: the
         ``State.forced_offs`` that has been obeyed; a wish that does not know the newest is off.
-        ``hand``: how many targets were set by anybody but ``State.follow``.
+        ``hand``: how many targets were set by anybody but ``State.follow``. ``dry``: the target is
+        for filament, for ``drying_hours``.
         """
-    def drain(self, target: float, armed: bool, ack: int, hand: int = 0) -> State:
+    def drain(
+        self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False
+    ) -> State:
         """The same, once per second; renews the lease, and returns what is known."""
     def surround(
         self,
@@ -105,7 +110,7 @@ class Device:
         However old it is; None: there was none since this printer is there. ``bed``: the target of
         the heated bed. A wish that is said afterwards is looked at after it.
         """
-    def refusal(self) -> str | None:
+    def refusal(self, dry: bool = False) -> str | None:
         """Why these sensors allow no target above 0 now, by what ``surround`` has said."""
     def events(self) -> list[str]:
         """The lines for people since the last call, oldest first."""
@@ -178,6 +183,9 @@ class State:
     @property
     def forced_off(self) -> str | None:
         """Why the last one was, in words."""
+    @property
+    def dried(self) -> bool:
+        """The last one was the end of the hours, and drying has succeeded."""
     @property
     def reconnects(self) -> int: ...
     @property
