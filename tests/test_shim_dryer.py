@@ -250,6 +250,20 @@ def test_drying_longer_than_the_idle_timeout_says_so(make: Make, session: Sessio
     assert not [line for line in host.responses if "turns all heaters off" in line]
 
 
+def test_the_example_macros_set_the_timeout_and_put_it_back(make: Make, session: Session) -> None:
+    examples = Path(__file__).resolve().parent.parent / "examples"
+    host = printer(make, session, DRY + (examples / "drying.cfg").read_text())
+    for macro, target in (("DRY_PLA", 55.0), ("DRY_PETG", 60.0), ("DRY_FILAMENT TEMP=50", 50.0)):
+        host.gcode(macro)
+        assert targets(host) == (0.0, target)
+        assert host.status("idle_timeout")["idle_timeout"] == 15000.0
+    beat(host, session, 1)
+    assert not [line for line in host.responses if "turns all heaters off" in line]
+    host.gcode("DRY_STOP")
+    assert targets(host) == (0.0, 0.0)
+    assert host.status("idle_timeout")["idle_timeout"] == 600.0
+
+
 # Ends
 
 

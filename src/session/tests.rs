@@ -8,6 +8,7 @@ mod contained;
 mod coverage;
 mod cutoff;
 mod dryer;
+mod dryer_broker;
 mod edges;
 mod follow_bed;
 mod found;

@@ -162,3 +162,20 @@ fn other_topics_mean_nothing() {
         );
     }
 }
+
+#[test]
+fn drying_is_told_before_it_is_begun() {
+    let dry = Setting::Dry {
+        target: Target::whole(55),
+        hours: 6,
+    };
+    let messages = found().encode(dry);
+    let payloads: Vec<&str> = messages.iter().map(|one| one.payload.as_str()).collect();
+    assert_eq!(
+        payloads,
+        [
+            r#"{"custom_temp":55,"custom_timer":6}"#,
+            r#"{"mode":"filament drying","filament_drying_mode":"custom","work_on":"ON","drying_running":"ON"}"#
+        ]
+    );
+}

@@ -172,7 +172,6 @@ fn dryer_max_target_limits_it_too() {
     world.run(4_000);
     world.sent.clear();
     world.klipper.dry(50.4); // past the shim's refusal
-    world.dry_since = world.now;
     world.run(3_000);
     assert_eq!(world.texts(), [DRY_50]);
 }

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::{
-    Claim, Command, Config, Conn, Input, Link, Millis, Reason, Sample, Session, Snapshot, Surroundings,
-    Wish,
+    Claim, Command, Config, Conn, Input, Link, Millis, Reason, Sample, Session, Snapshot,
+    Surroundings, Wish,
 };
 use super::klipper::{DRAIN, Klipper};
 use super::reference::{Moment, Reference};
@@ -198,7 +198,6 @@ impl World {
         self.session.surround(self.around);
         self.heard = self.around;
         self.klipper.dry(target);
-        self.dry_since = self.now;
         self.say_wish();
     }
 
@@ -290,7 +289,11 @@ impl World {
     }
 
     fn say_wish(&mut self) {
+        let said = self.klipper.said;
         if let Some(wish) = self.klipper.new_wish() {
+            if said.is_none_or(|said| (said.target, said.dry) != (wish.target, wish.dry)) {
+                self.dry_since = self.now;
+            }
             self.tell(Input::Wish(wish));
             self.check_off(&wish);
             self.judge();
@@ -513,18 +516,25 @@ impl World {
         }
         let wanted = self.klipper.wants(self.now, lease, snapshot.forced_offs);
         let dry = self.klipper.dry && wanted.is_some();
-        let dried = snapshot.forced_off.is_some_and(|f| f.reason == Reason::Dried);
-        if dried && self.klipper.dry {
-            self.reference.unrest(self.now); // its end is no alarm
+        let dried = snapshot
+            .forced_off
+            .is_some_and(|f| f.reason == Reason::Dried);
+        if dried {
+            self.reference.starts_anew(snapshot.forced_offs); // its end is no alarm
         }
         self.reference.judge(&Moment {
             now: self.now,
             wanted,
+            dry,
             reached: snapshot.link == Link::Connected && !in_the_way,
             excused: snapshot.lost || blocked || self.faulty,
             faulty: self.faulty,
             on: if dry { state.drying } else { state.work_on },
-            target: f64::from(if dry { state.programme.0 } else { state.set_temp }),
+            target: f64::from(if dry {
+                state.programme.0
+            } else {
+                state.set_temp
+            }),
             forced_offs: snapshot.forced_offs,
         });
     }
@@ -747,7 +757,10 @@ impl World {
         let degrees = target.min(60.0).round();
         let gone = self.now - self.dry_since;
         let left = (u64::from(self.config.drying_hours) * 3_600_000).checked_sub(gone);
-        let hours = left.expect("dries after the end").div_ceil(3_600_000).max(1);
+        let hours = left
+            .expect("dries after the end")
+            .div_ceil(3_600_000)
+            .max(1);
         let is = format!("\"filament_temp\":{degrees},\"filament_timer\":{hours},");
         assert!(text.contains(&is), "not the current wish: {text}, {is}");
     }
