@@ -21,6 +21,8 @@ const HIGHEST: u8 = 60;
 pub(super) struct Drying {
     /// When the hours are over.
     until: Millis,
+    /// It ran when the connection ended.
+    ran: bool,
 }
 
 impl Session {
@@ -90,14 +92,32 @@ impl Session {
         self.force_off(now, Reason::Dried, text);
     }
 
+    /// The connection is gone. Whoever restarts dries no more, and 0.0.0 does not say so.
+    pub(super) fn drying_unheard(&mut self, undelivered: bool) {
+        if self.dries() {
+            let ran = self.device.drying == Some(true) && !undelivered;
+            self.drying.ran |= ran;
+            self.device.drying = None;
+        } else {
+            self.drying.ran = false;
+        }
+    }
+
     /// The device says what it does. One that was drying, is still switched on, and dries no more has
     /// come to the end; or somebody has ended it on its page (rule R9).
     pub(super) fn drying_told(&mut self, now: Millis, report: &Report) {
-        let stopped = report.drying == Some(false)
+        let ran = report.is_snapshot() && std::mem::take(&mut self.drying.ran);
+        let stands_still = report.drying == Some(false)
             && report.on == Some(true)
-            && report.mode == Some(Mode::Drying)
-            && self.device.drying == Some(true);
-        if !stopped || !self.dries() || self.asked.is_some() {
+            && report.mode == Some(Mode::Drying);
+        if !stands_still || !self.dries() || self.asked.is_some() {
+            return;
+        }
+        if self.device.drying != Some(true) {
+            // What a restart makes of it is nobody's wish; again so soon, it is somebody's.
+            if ran && !self.restart_budget.take(now) {
+                self.declined(now);
+            }
             return;
         }
         let told = self.device.remaining.map(|(seconds, _)| u64::from(seconds));

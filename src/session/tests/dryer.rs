@@ -224,6 +224,23 @@ fn r4_a_device_that_restarts_is_told_what_is_left() {
 }
 
 #[test]
+fn r9_a_device_that_restarts_again_and_again_is_somebodys_off() {
+    let mut world = drying();
+    world.reboot();
+    world.run(5_000);
+    assert!(world.device.state().drying);
+    world.reboot();
+    world.run(5_000);
+    assert_eq!(forced_off(&world).0, Reason::ExternalOff);
+    is_off(&world);
+    world.dry(50.0);
+    world.run(660_000);
+    world.reboot();
+    world.run(5_000);
+    assert!(world.device.state().drying, "once in 10 min");
+}
+
+#[test]
 fn r10_a_connection_that_was_cut_changes_nothing_for_a_device_that_goes_on() {
     let mut world = drying();
     world.cut();

@@ -188,16 +188,14 @@ impl World {
     // Klipper's side
 
     pub(crate) fn set_target(&mut self, target: f64) {
-        self.session.surround(self.around);
-        self.heard = self.around;
         self.klipper.set(target);
+        self.look_around();
         self.say_wish();
     }
 
     pub(crate) fn dry(&mut self, target: f64) {
-        self.session.surround(self.around);
-        self.heard = self.around;
         self.klipper.dry(target);
+        self.look_around();
         self.say_wish();
     }
 
@@ -304,10 +302,7 @@ impl World {
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
         self.listen();
-        self.session.surround(self.around);
-        self.heard = self.around;
-        let bed = self.around.bed;
-        self.klipper.bed_was_off |= bed.is_some_and(|bed| bed <= 0.0);
+        self.look_around();
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
             self.say_wish();
@@ -315,6 +310,13 @@ impl World {
         if self.klipper.follows(&self.snapshot()) {
             self.say_wish();
         }
+    }
+
+    fn look_around(&mut self) {
+        self.session.surround(self.around);
+        self.heard = self.around;
+        let bed = self.around.bed;
+        self.klipper.bed_was_off |= bed.is_some_and(|bed| bed <= 0.0);
     }
 
     /// Klipper's own sensors.
