@@ -25,9 +25,9 @@ HEATER_OPTIONS = (
     "control, gcode_id, lost_update_tolerance, max_delta, max_power, max_temp, min_extrude_temp, "
     "min_temp, pid_kd, pid_ki, pid_kp, pwm_cycle_time, smooth_time"
 ).split(", ")
-# A chamber warms slowly, and on_lost must act before verify_heater does.
 DRYER = "dry"  # the pin of the heater that dries filament
 DRYING = (40.0, 60.0)  # C
+# A chamber warms slowly, and on_lost must act before verify_heater does.
 VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
 # A chamber that is regulated by a sensor of its own is that much cooler until the boost is found.
 CHAMBER_HYSTERESIS = "15"
@@ -982,7 +982,8 @@ class PandaBreath:
             before, self.obeyed = self.obeyed, state.forced_offs
             failed = state.failures != self.failures
             self.failures = state.failures
-            if state.dried and state.forced_offs == before + 1:
+            alone = self.dryer is not None and state.forced_offs == before + 1
+            if state.dried and alone:
                 self._has_dried(state.forced_off)
             else:
                 self._target_dropped(eventtime, state.forced_off, failed)

@@ -270,7 +270,7 @@ impl Session {
             _ if now < asked.at + CROSSING => asked.at + CROSSING,
             Setting::Off => asked.first_at.max(live_at) + OFF_OVERDUE,
             _ if now < asked.at + CONFIRM => asked.at + CONFIRM,
-            _ => asked.first_at + NO_ANSWER,
+            Setting::Heat(_) | Setting::Dry { .. } => asked.first_at + NO_ANSWER,
         });
         // What is overdue already waits for the device, not for time.
         let asked = asked.filter(|at| *at > now);

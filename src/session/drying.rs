@@ -8,6 +8,7 @@
 //! The end is a forced off that nobody has to be alarmed about ([`Reason::Dried`]).
 
 use super::{Millis, Reason, Session, Wish};
+use crate::dialect::mqtt::Mqtt;
 use crate::dialect::{Dialect, Mode, Report, Setting, Target};
 
 const HOUR: Millis = 3_600_000;
@@ -40,7 +41,7 @@ impl Session {
 
     /// What the device is asked to be in order to fulfil the wish to dry.
     pub(super) fn drying_setting(&self) -> Setting {
-        let step = self.mqtt.as_ref().map_or(10, |mqtt| mqtt.step_tenths());
+        let step = self.mqtt.as_ref().map_or(10, Mqtt::step_tenths);
         let most = self.config.max_target.min(HIGHEST);
         let target = Target::nearest(self.wish.target, step, most);
         if self.dialect() == Some(Dialect::Esphome) {

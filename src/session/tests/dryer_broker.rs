@@ -5,12 +5,11 @@ use super::super::{Config, Reason};
 use super::broker_world::BrokerWorld;
 use super::peer::Kind;
 use crate::dialect::mqtt::Options;
-use crate::sim::esphome::Setup;
 
 const HOUR: u64 = 3_600_000;
 
 fn kinds() -> [Kind; 2] {
-    [Kind::Stock, Kind::Esphome(Box::new(Setup::default()))]
+    [Kind::Stock, Kind::Esphome(Box::default())]
 }
 
 fn drying(kind: &Kind) -> BrokerWorld {

@@ -48,7 +48,7 @@ fn target(world: &World) -> f64 {
 #[track_caller]
 fn is_at(world: &World, celsius: f64) {
     let device = world.state();
-    let on = if celsius > 0.0 { 1 } else { 0 };
+    let on = u8::from(celsius > 0.0);
     assert!((target(world) - celsius).abs() < 1e-9, "{}", target(world));
     assert_eq!(device.0, on, "{:?}", world.sent);
     assert!(on == 0 || (f64::from(device.1) - celsius).abs() < 1e-9);

@@ -6,6 +6,7 @@ use super::coverage::Want;
 /// How often the shim looks.
 pub(crate) const DRAIN: Millis = 1_000;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Klipper {
     pub(crate) target: f64,
     /// It is filament that the target is for.
