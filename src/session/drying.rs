@@ -94,10 +94,9 @@ impl Session {
     }
 
     /// The connection is gone. Whoever restarts dries no more, and 0.0.0 does not say so.
-    pub(super) fn drying_unheard(&mut self, undelivered: bool) {
+    pub(super) fn drying_unheard(&mut self) {
         if self.dries() {
-            let ran = self.device.drying == Some(true) && !undelivered;
-            self.drying.ran |= ran;
+            self.drying.ran |= self.device.drying == Some(true);
             self.device.drying = None;
         } else {
             self.drying.ran = false;
@@ -111,7 +110,7 @@ impl Session {
         let stands_still = report.drying == Some(false)
             && report.on == Some(true)
             && report.mode == Some(Mode::Drying);
-        if !stands_still || !self.dries() || self.asked.is_some() {
+        if !stands_still || !self.dries() {
             return;
         }
         if self.device.drying != Some(true) {

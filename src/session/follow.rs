@@ -86,7 +86,7 @@ impl Session {
     /// The bed's part of it. Said before a new wish is looked at, and again after.
     pub(super) fn look_at_bed(&mut self) {
         if let Some(bed) = self.bed() {
-            let chamber = if self.wish.dry { 0.0 } else { self.wish.target };
+            let chamber = self.wish.target;
             self.follow.look(&self.config.follow, bed, chamber);
         }
     }

@@ -528,7 +528,6 @@ impl Session {
         self.around = Surroundings::default();
         self.tripped = false;
         self.chamber_missing = false;
-        self.follow = Follow::default();
         self.renewed_at = now;
         // A new printer starts with off, and its wishes count only once it is ready.
         self.wish(

@@ -67,10 +67,12 @@ fn dryer_is_one_frame_and_the_rest_of_the_time_is_told() {
 #[test]
 fn dryer_ends_by_itself_and_nobody_is_alarmed() {
     let mut world = drying();
+    let since = world.dry_since;
     world.run(2 * HOUR - 4_000);
     assert!(world.device.state().drying);
     world.run(8_000);
     is_off(&world);
+    assert_eq!(world.sent[1].0, since + 2 * HOUR, "by our clock");
     let (reason, text) = forced_off(&world);
     assert_eq!(reason, Reason::Dried);
     assert_eq!(
@@ -171,7 +173,7 @@ fn dryer_max_target_limits_it_too() {
     let mut world = World::new(config);
     world.run(4_000);
     world.sent.clear();
-    world.klipper.dry(50.4); // past the shim's refusal
+    world.klipper.dry(55.0); // past the shim's refusal
     world.run(3_000);
     assert_eq!(world.texts(), [DRY_50]);
 }

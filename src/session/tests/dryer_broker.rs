@@ -13,9 +13,13 @@ fn kinds() -> [Kind; 2] {
 }
 
 fn drying(kind: &Kind) -> BrokerWorld {
+    drying_for(1, kind)
+}
+
+fn drying_for(drying_hours: u8, kind: &Kind) -> BrokerWorld {
     let config = Config {
         mqtt: Some(Options::default()),
-        drying_hours: 1,
+        drying_hours,
         ..Config::default()
     };
     let mut world = BrokerWorld::connected(config, kind);
@@ -52,6 +56,16 @@ fn dryer_behind_a_broker_ends_by_itself() {
         assert!(world.snapshot().off_known);
         assert!(world.klipper.target <= 0.0);
     }
+}
+
+#[test]
+fn dryer_behind_a_broker_the_devices_own_end_is_the_end() {
+    let mut world = drying_for(2, &Kind::Stock);
+    let shorter = r#"{"custom_timer":1,"filament_drying_mode":"custom"}"#;
+    world.publish("panda_breath/025042000001/command", shorter, false);
+    world.run(HOUR + 20_000);
+    assert_eq!(reason(&world), Some(Reason::Dried));
+    assert!(!world.node.state().heat);
 }
 
 #[test]

@@ -756,7 +756,8 @@ impl World {
     /// The current wish to dry, for as long as is left of it.
     fn check_dry(&self, target: f64, boost: u8, text: &str) {
         assert_eq!(boost, 0, "boosted for filament");
-        let degrees = target.min(60.0).round();
+        let most = f64::from(self.config.max_target).min(60.0);
+        let degrees = target.min(most).round();
         let gone = self.now - self.dry_since;
         let left = (u64::from(self.config.drying_hours) * 3_600_000).checked_sub(gone);
         let hours = left
