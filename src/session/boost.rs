@@ -154,7 +154,7 @@ impl Boost {
 impl Session {
     /// How much the device's target is above the wish now, C.
     pub(super) fn boost(&self) -> u8 {
-        if self.wants_heat() && !self.wish.dry {
+        if self.wants_heat() {
             self.boost.degrees()
         } else {
             0

@@ -202,8 +202,8 @@ fn step() -> impl Strategy<Value = Step> {
     let lasts = || prop::bool::weighted(0.4);
     prop_oneof![
         26 => advance().prop_map(Step::Advance),
-        12 => prop_oneof![1 => Just(0_u16), 2 => 200..=600_u16].prop_map(Step::Target),
-        5 => dry().prop_map(|(target, time)| Step::Dry(target, time)),
+        9 => prop_oneof![1 => Just(0_u16), 2 => 200..=600_u16].prop_map(Step::Target),
+        3 => dry().prop_map(|(target, time)| Step::Dry(target, time)),
         3 => Just(Step::Cut),
         3 => Just(Step::HalfOpen),
         4 => lasts().prop_map(Step::Down),

@@ -428,3 +428,24 @@ fn follow_bed_leaves_filament_alone() {
     world.run(5_000);
     assert_eq!(world.state(), (1, 45));
 }
+
+#[test]
+fn dryer_is_not_boosted_by_a_chamber_that_stays_cold() {
+    let chamber = Chamber {
+        sensor: "temperature_sensor cavity".into(),
+        max_boost: 5,
+    };
+    let config = Config {
+        chamber: Some(chamber),
+        ..config()
+    };
+    let mut world = drying_with(config, &Setup::default());
+    for _ in 0..120 {
+        world.device.set_chamber(57.0); // the device is where it should be
+        let at = world.now;
+        world.around.chamber = Some(Sample { celsius: 30.0, at });
+        world.run(5_000);
+        assert_eq!(world.snapshot().boost, 0);
+    }
+    assert_eq!(world.texts(), [DRY_55]);
+}

@@ -199,8 +199,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let lasts = || prop::bool::weighted(0.4);
     prop_oneof![
         24 => advance().prop_map(Step::Advance),
-        12 => prop_oneof![1 => Just(0_u8), 2 => 20..=60_u8].prop_map(Step::Target),
-        5 => dry().prop_map(|(target, time)| Step::Dry(target, time)),
+        9 => prop_oneof![1 => Just(0_u8), 2 => 20..=60_u8].prop_map(Step::Target),
+        3 => dry().prop_map(|(target, time)| Step::Dry(target, time)),
         3 => Just(Step::Cut),
         3 => lasts().prop_map(Step::Unreachable),
         3 => Just(Step::Hang),
