@@ -52,7 +52,9 @@ def tests_named() -> Result:
     )
     exist = set(re.findall(r"\b(?:fn|def) (\w+)", code))
     text = (ROOT / "docs" / "safety.md").read_text()
-    named = set(re.findall(r"`((?:test|r\d+|identity|one_writer|boost_\w+|cutoff_\w+)_\w+)`", text))
+    rules = r"test|r\d+|identity|one_writer"
+    options = r"boost|cutoff|dryer|follow_bed"
+    named = set(re.findall(rf"`((?:{rules}|(?:{options})_\w+)_\w+)`", text))
     wrong = sorted(named - exist)
     return Result(not wrong, f"{len(named)} tests", "\n".join(f"{n} does not exist" for n in wrong))
 
@@ -86,6 +88,7 @@ OPTION_READERS = (
     "_path",
     "_seconds",
     "_sensor",
+    "_table",
     "_topic",
 )  # beside Klipper's get...
 

@@ -15,7 +15,7 @@ import re
 import stat
 import sys
 
-INTERFACE = 3  # the wheel's must be the same
+INTERFACE = 4  # the wheel's must be the same
 GUARD_LOG = "panda_breath_guard.log"
 REPORT_TIME = 1.0  # s between two looks at what the driver has brought
 DEFAULTS = {"min_temp": "0", "max_temp": "80", "control": "watermark"}
@@ -25,6 +25,8 @@ HEATER_OPTIONS = (
     "control, gcode_id, lost_update_tolerance, max_delta, max_power, max_temp, min_extrude_temp, "
     "min_temp, pid_kd, pid_ki, pid_kp, pwm_cycle_time, smooth_time"
 ).split(", ")
+DRYER = "dry"  # the pin of the heater that dries filament
+DRYING = (40.0, 60.0)  # C
 # A chamber warms slowly, and on_lost must act before verify_heater does.
 VERIFY = {"check_gain_time": "360", "hysteresis": "5", "heating_gain": "1"}
 # A chamber that is regulated by a sensor of its own is that much cooler until the boost is found.
@@ -60,6 +62,7 @@ MQTT_OPTIONS = (
     "mqtt_key_file",
     *ESPHOME_OPTIONS,
 )
+MAX_TABLE = 20
 MAX_PREFIX = 64
 MAX_TOPIC = 256
 MAX_PASSWORD = 65535  # bytes; MQTT has no room for more
@@ -227,6 +230,38 @@ class Options(Reader):
             if cutoff_temp is None or cutoff_temp != cutoff_temp:
                 self._fail("cutoff_sensor", self.cutoff_sensor, "give cutoff_temp as well, in C")
             self.native["cutoff"] = (self.cutoff_sensor, cutoff_temp)
+        self.drying_hours = None
+        if config.getboolean("dryer", False):
+            self.drying_hours = config.getint("drying_hours", 6, minval=1, maxval=99)
+            self.native["drying_hours"] = self.drying_hours
+            if self.max_target < DRYING[0]:
+                self._fail("dryer", "True", "drying needs at least %d C, and max_target is %d C"
+                           % (DRYING[0], self.max_target))  # fmt: skip
+        elif config.get("drying_hours", None) is not None:
+            self._fail("drying_hours", config.get("drying_hours"), "it needs dryer: True as well")
+        self.follow_bed = self._table("follow_bed")
+        if self.follow_bed:
+            self.native["follow"] = self.follow_bed
+
+    def _table(self, option):
+        """Targets of the bed, rising, each with one of the chamber."""
+        value = self.config.get(option, None)
+        table: list[tuple[float, float]] = []
+        for pair in [] if value is None else value.split(","):
+            match = re.match(r"^\s*(\d+(?:\.\d+)?)\s*:\s*(\d+(?:\.\d+)?)\s*$", pair)
+            if match is None:
+                self._fail(option, value, "give targets of the bed and of the chamber in C, such "
+                           "as 80:45, 100:60")  # fmt: skip
+            bed, chamber = float(match[1]), float(match[2])
+            if bed <= (table[-1][0] if table else 0.0):
+                self._fail(option, value, "the bed's targets must be above 0 and rise")
+            if chamber > self.max_target:
+                self._fail(option, value, "a chamber of %g C is above max_target, which is %d C"
+                           % (chamber, self.max_target))  # fmt: skip
+            table.append((bed, chamber))
+        if len(table) > MAX_TABLE:
+            self._fail(option, value, "at most %d pairs" % (MAX_TABLE,))
+        return table
 
     def _sensor(self, option, needs_it):
         name = self.config.get(option, None)
@@ -531,6 +566,42 @@ class Source:
         return last
 
 
+class Desire:
+    """What one of Klipper's heaters wants of the device: a warm chamber, or dry filament."""
+
+    def __init__(self, panda, heater, dry):
+        self.panda, self.heater, self.dry = panda, heater, dry
+        self.short_name = heater.name.split()[-1]
+        self.target = 0.0  # the last that is known of
+        self.control = self.set_temp = self.get_status = None
+
+    def capture(self):
+        heater = self.heater
+        self.control = heater.control
+        self.set_temp, heater.set_temp = heater.set_temp, self._set_temp
+        self.get_status, heater.get_status = heater.get_status, self._get_status
+
+    def put(self, degrees):
+        """Sets Klipper's target, which is nobody's explicit wish."""
+        self.set_temp(degrees)
+        self.target = self.heater.target_temp
+
+    def has_moved(self):
+        before, self.target = self.target, self.heater.target_temp
+        return before != self.target
+
+    def _set_temp(self, degrees):
+        # Stands in for the heater's own, so that a change leaves at once.
+        self.panda.set_target(self, degrees)
+
+    def _get_status(self, eventtime):
+        status = self.get_status(eventtime)
+        if self.panda.is_stale(self.dry):
+            # As Klipper's own get_temp does: front ends would go on showing the last number.
+            status["temperature"] = 0.0
+        return status
+
+
 class PandaBreath:
     def __init__(self, config):
         self.printer = config.get_printer()
@@ -541,22 +612,27 @@ class PandaBreath:
         self._check_unique(config)
         self.native = load_native(config)
         self.mcu = self.printer.lookup_object("mcu")
-        self.pin = Pin(self.mcu)
+        self.pin, self.dryer_pin = Pin(self.mcu), Pin(self.mcu)
         self.sensors = []
-        self.heater = self.control = self.set_temp = self.heater_status = None
-        self.chamber = self.cutoff = None
+        self.heater = None
+        # What Klipper's heaters want: the chamber's, and the one that dries filament.
+        self.warmth = self.dryer = None
+        self.chamber = self.cutoff = self.bed = None
         self.chamber_time = 0.0
         # What the driver has brought, and how much of it has been obeyed.
         self.device = self.state = None
         self.armed = False
         self.readings = self.ack = self.obeyed = self.failures = 0
+        self.hand = 0  # how many targets were set by anybody but follow_bed
         self.is_broken = self.was_stuck = False
         self.pause_deadline = None
         heaters = self.printer.load_object(config, "heaters")
         heaters.add_sensor_factory(self.name, self._make_sensor)
         self.printer.lookup_object("pins").register_chip(self.name, self)
         self.printer.load_object(config, "idle_timeout")
-        self._setup_heater(config)
+        self._setup_heater(config, "pwm", self.name.split()[-1])
+        if self.options.drying_hours is not None:
+            self._setup_heater(config, DRYER, self.name.split()[-1] + "_dryer")
         for event in ("connect", "ready", "shutdown", "disconnect"):
             handler = getattr(self, "_handle_" + event)
             self.printer.register_event_handler("klippy:" + event, handler)
@@ -582,21 +658,27 @@ class PandaBreath:
 
     def setup_pin(self, pin_type, pin_params):
         pins = self.printer.lookup_object("pins")
-        if pin_type != "pwm" or pin_params["pin"] != "pwm":
+        known = {"pwm": self.pin}
+        if self.options.drying_hours is not None:
+            known[DRYER] = self.dryer_pin
+        pin = known.get(pin_params["pin"])
+        if pin_type != "pwm" or pin is None:
             raise pins.error(
-                "The only pin of [%s] is '%s:pwm', for heater_pin" % (self.name, self.name)
+                "The only pin of [%s] is '%s:pwm', for heater_pin%s"
+                % (self.name, self.name, "; with dryer: True also '%s:dry'" % (self.name,))
             )
         if pin_params["invert"]:
-            raise pins.error("heater_pin '!%s:pwm' must not be inverted" % (self.name,))
-        return self.pin
+            raise pins.error(
+                "heater_pin '!%s:%s' must not be inverted" % (self.name, pin_params["pin"])
+            )
+        return pin
 
-    def _setup_heater(self, config):
-        """Completes the heater's section and the one that watches it, and loads them."""
+    def _setup_heater(self, config, pin, short_name):
+        """Completes a heater's section and the one that watches it, and loads them."""
         # Sections are read once, in the order of the file; what a section adds must be put into
         # the parsed file and loaded here.
         parsed = config.fileconfig
-        section = self._find_heater(config)
-        short_name = self.name.split()[-1]
+        section = self._find_heater(config, pin)
         mine = section is None
         if mine:
             section = "heater_generic " + short_name
@@ -608,6 +690,10 @@ class PandaBreath:
             value = config.get(option, None)
             if value is None:
                 continue
+            if pin == DRYER:  # what is written beside it is the chamber's
+                if option in DEFAULTS and option != "control":
+                    self._set_defaults(parsed, section, {option: value})
+                continue
             # SAVE_CONFIG keeps its results in the heater's section: these are nobody's second word.
             if parsed.has_option(section, option) and not self._is_autosaved(section, option):
                 raise config.error(
@@ -618,8 +704,8 @@ class PandaBreath:
                 parsed.set(section, option, value)
         if mine:
             self._set_defaults(parsed, section, DEFAULTS)
-            pin = {"sensor_type": self.name, "heater_pin": self.name + ":pwm"}
-            self._set_defaults(parsed, section, pin)
+            own = {"sensor_type": self.name, "heater_pin": "%s:%s" % (self.name, pin)}
+            self._set_defaults(parsed, section, own)
         # Klipper objects to a max_delta that its control does not read.
         if parsed.get(section, "control", fallback="").strip() == "watermark":
             self._set_defaults(parsed, section, {"max_delta": MAX_DELTA})
@@ -628,20 +714,20 @@ class PandaBreath:
             parsed.add_section(verify)
         max_error = "%g" % (self.options.max_error(),)
         self._set_defaults(parsed, verify, {"max_error": max_error})
-        if self.options.chamber_sensor is not None:
+        if self.options.chamber_sensor is not None and pin != DRYER:
             self._set_defaults(parsed, verify, {"hysteresis": CHAMBER_HYSTERESIS})
         self._set_defaults(parsed, verify, VERIFY)
         self._show_section(parsed, section)
         if mine:
             self.printer.load_object(config, section)
 
-    def _find_heater(self, config):
+    def _find_heater(self, config, pin):
         """The user's own section for this heater, whatever its name."""
         parsed = config.fileconfig
         for section in parsed.sections():
             if parsed.has_option(section, "heater_pin"):
-                chip = parsed.get(section, "heater_pin").rpartition(":")[0].strip()
-                if chip == self.name:
+                chip, _, name = parsed.get(section, "heater_pin").rpartition(":")
+                if chip.strip() == self.name and (name.strip() == DRYER) == (pin == DRYER):
                     return section
         return None
 
@@ -669,20 +755,23 @@ class PandaBreath:
         for heater in heaters.heaters.values():
             if heater.mcu_pwm is self.pin:
                 self.heater = heater
-        if self.heater is None:
+            elif heater.mcu_pwm is self.dryer_pin:
+                self.dryer = Desire(self, heater, True)
+        if self.heater is None or (self.dryer is None) != (self.options.drying_hours is None):
             raise self.printer.config_error("[%s]: its heater was not created" % (self.name,))
         if self.options.max_target > self.heater.max_temp:
             raise self.printer.config_error(
                 "Option 'max_target' in section '%s' is %d C, above the max_temp of %.1f C of [%s]"
                 % (self.name, self.options.max_target, self.heater.max_temp, self.heater.name)
             )
-        self._warn_at_start()
+        self.warmth = Desire(self, self.heater, False)
+        for desire in self._desires():
+            self._warn_at_start(desire)
         if self.printer.get_start_args().get("debugoutput") is not None:
             return  # batch mode: there is no printer and must be no network
         self._find_sources()
-        self.control = self.heater.control
-        self.set_temp, self.heater.set_temp = self.heater.set_temp, self._set_temp
-        self.heater_status, self.heater.get_status = self.heater.get_status, self._heater_status
+        for desire in self._desires():
+            desire.capture()
         try:
             self.device = self.native.Device(name=self.name, **self.options.native)
             self.state = self.device.drain(0.0, False, 0)
@@ -705,12 +794,23 @@ class PandaBreath:
             self.chamber = Source(self, "chamber_sensor", options.chamber_sensor)
         if options.cutoff_sensor is not None:
             self.cutoff = Source(self, "cutoff_sensor", options.cutoff_sensor)
+        if options.follow_bed:
+            bed = self.printer.lookup_object("heater_bed", None)
+            if bed is None:
+                raise self.printer.config_error(
+                    "Option 'follow_bed' in section '%s' needs a section [heater_bed]; add one or "
+                    "remove the option" % (self.name,)
+                )
+            self.bed = bed.heater
 
-    def _warn_at_start(self):
-        for text in self.options.warnings:
+    def _desires(self):
+        return [desire for desire in (self.warmth, self.dryer) if desire is not None]
+
+    def _warn_at_start(self, desire):
+        for text in () if desire.dry else self.options.warnings:
             self._warn(text)
-        short_name = self.heater.name.split()[-1]
-        if self.options.on_lost == "pause" and not self._pause_resume():
+        short_name = desire.short_name
+        if not desire.dry and self.options.on_lost == "pause" and not self._pause_resume():
             self._warn(
                 "on_lost: pause needs a [pause_resume] section; without one Klipper shuts down"
             )
@@ -723,9 +823,9 @@ class PandaBreath:
                 % (short_name, check.max_error, least, self.name)
             )
         # The class is the same on Klipper and Kalico; its name is what can be asked for.
-        if type(self.heater.control).__name__ != "ControlBangBang":
+        if type(desire.heater.control).__name__ != "ControlBangBang":
             self._warn("[%s] uses a control other than watermark, which the device ignores: it "
-                       "regulates by itself" % (self.heater.name,))  # fmt: skip
+                       "regulates by itself" % (desire.heater.name,))  # fmt: skip
 
     def _handle_ready(self):
         self.armed = True
@@ -749,9 +849,13 @@ class PandaBreath:
             self.is_broken = True
             return None
 
+    def _surround(self):
+        if self.chamber is not None or self.cutoff is not None or self.bed is not None:
+            bed = None if self.bed is None else float(self.bed.target_temp)
+            self._call("surround", self._sample(self.chamber), self._sample(self.cutoff), bed)
+
     def _drain(self):
-        if self.chamber is not None or self.cutoff is not None:
-            self._call("surround", self._sample(self.chamber), self._sample(self.cutoff))
+        self._surround()
         self.state = self._call("drain", *self._wish()) or self.state
 
     def _sample(self, source):
@@ -763,28 +867,61 @@ class PandaBreath:
 
     # Klipper's wish
 
-    def _set_temp(self, degrees):
-        """Stands in for the heater's own set_temp, so that a change leaves at once."""
+    def set_target(self, desire, degrees):
+        """Somebody sets a target: of the chamber, or of the dryer."""
         if degrees:
-            self._check_target(degrees)
-        self.set_temp(degrees)
-        self.ack = self.obeyed  # whoever sets a target knows what was dropped before
+            self._check_target(desire, degrees)
+        before = desire.target
+        desire.put(degrees)
+        if degrees or before or not desire.dry:  # the dryer's 0 is no word about the chamber
+            self.hand += 1
+        if degrees:
+            self._yield_to(desire)
+        if degrees or not any(other.heater.target_temp for other in self._desires()):
+            self.ack = self.obeyed  # whoever sets a target knows what was dropped before
         self._say_wish()
+        if degrees and desire.dry:
+            self._warn_of_idle_timeout()
 
-    def _check_target(self, degrees):
+    def _yield_to(self, newest):
+        """One device has one target: the newer one wins."""
+        for desire in self._desires():
+            target = desire.heater.target_temp
+            if desire is not newest and target:
+                desire.put(0.0)
+                self._say(
+                    "the target of %.1f C of %s was dropped for %s"
+                    % (target, desire.short_name, newest.short_name)
+                )
+
+    def _warn_of_idle_timeout(self):
+        seconds = self.printer.lookup_object("idle_timeout").idle_timeout
+        drying = self.options.drying_hours * 3600
+        if 0 < seconds < drying:
+            self._say(
+                "filament dries for %d h, and Klipper's idle_timeout turns all heaters off after "
+                "%d s: SET_IDLE_TIMEOUT TIMEOUT=%d"
+                % (self.options.drying_hours, seconds, drying + 600)
+            )
+
+    def _check_target(self, desire, degrees):
         error = self.printer.command_error
+        if desire.dry and not DRYING[0] <= degrees <= DRYING[1]:
+            raise error(
+                "Requested temperature (%.1f): filament is dried at %d to %d C" % (degrees, *DRYING)
+            )
         if not degrees <= self.options.max_target:  # nor anything that is no number
             raise error(
                 "Requested temperature (%.1f) is above the max_target of %d C of [%s]"
                 % (degrees, self.options.max_target, self.name)
             )
-        if self.heater.control is not self.control:
+        if desire.heater.control is not desire.control:
             raise error(
                 "%s regulates by itself and cannot be calibrated; there is no need to"
                 % (self.name,)
             )
         self._drain()
-        refusal = self._call("refusal")
+        refusal = self._call("refusal", desire.dry)
         if self._is_stuck():
             raise error("%s: %s" % (self.name, STUCK))
         state = self.state
@@ -806,27 +943,33 @@ class PandaBreath:
         if refusal is not None:
             raise error("%s: %s" % (self.name, refusal))
         temperature = state.temperature
-        reading = None if self.chamber is None else self.chamber.reading()
+        reading = None if self.chamber is None or desire.dry else self.chamber.reading()
         if reading is not None:
             temperature = min(temperature, reading[2])
-        if temperature < self.heater.min_temp:
+        if temperature < desire.heater.min_temp:
             raise error(
                 "%s reads %.1f C, below its min_temp of %.1f C"
-                % (self.heater.name, temperature, self.heater.min_temp)
+                % (desire.heater.name, temperature, desire.heater.min_temp)
             )
 
     def _wish(self):
-        target = self.heater.target_temp if self.armed else 0.0
-        return target, self.armed, self.ack
+        for desire in self._desires():
+            if desire.has_moved():  # Klipper has ways to change a target without set_temp
+                self.hand += 1
+                if desire.target:
+                    self._yield_to(desire)
+        dry = self.dryer is not None and bool(self.dryer.target)
+        target = self.dryer.target if dry else self.warmth.target
+        return target if self.armed else 0.0, self.armed, self.ack, self.hand, dry
 
     def _say_wish(self):
         if self.device is not None:
+            self._surround()  # the bed may have gone off just before
             self._call("want", *self._wish())
 
     # Once per second
 
     def _look(self, eventtime):
-        # heater.target_temp is the truth: Klipper has ways to change it without set_temp.
         self._drain()
         state = self.state
         is_new, self.readings = state.reading_number != self.readings, state.reading_number
@@ -843,10 +986,16 @@ class PandaBreath:
         for text in self._call("events") or ():
             self._say(text)
         if state.forced_offs != self.obeyed:
-            self.obeyed = state.forced_offs
+            before, self.obeyed = self.obeyed, state.forced_offs
             failed = state.failures != self.failures
             self.failures = state.failures
-            self._target_dropped(eventtime, state.forced_off, failed)
+            alone = self.dryer is not None and state.forced_offs == before + 1
+            if state.dried and alone:
+                self._has_dried(state.forced_off)
+            else:
+                self._target_dropped(eventtime, state.forced_off, failed)
+        elif state.follow is not None:
+            self._follow(*state.follow)
         if self._is_stuck():
             if not self.was_stuck:
                 self.was_stuck = True
@@ -866,16 +1015,37 @@ class PandaBreath:
         self.chamber_time, read_time, temperature = reading
         self.heater.sensor.feed(read_time, temperature)
 
+    def _follow(self, degrees, hand):
+        """Sets what follow_bed asks for, unless somebody has set another target meanwhile."""
+        if not self.armed or hand != self.hand or degrees == self.heater.target_temp:
+            return
+        try:
+            if degrees:
+                self._check_target(self.warmth, degrees)
+            self.warmth.put(degrees)
+        except self.printer.command_error as e:
+            self.hand += 1
+            self._say("follow_bed has to wait until the bed has been off: %s" % (e,))
+        self._say_wish()
+
+    def _has_dried(self, why):
+        """The hours are over. What was set for the chamber meanwhile stays."""
+        self.dryer.put(0.0)
+        self.ack = self.obeyed
+        self._say_wish()
+        self._say(why)
+
     def _target_dropped(self, eventtime, why, failed):
         """The device is being turned off against Klipper's wish; Klipper follows."""
-        target = self.heater.target_temp
+        desire = max(self._desires(), key=lambda desire: desire.heater.target_temp)
+        target = desire.heater.target_temp
         on_lost = self.options.on_lost
         printing = failed and self.armed and self._is_printing(eventtime)
         if printing and on_lost == "warn":
             # The target stays, without effect, so that verify_heater sees what is missing.
             self._say("%s. The heater is off; verify_heater will end the print" % (why,))
             return
-        self.set_temp(0.0)
+        desire.put(0.0)
         self.ack = self.obeyed
         self._say_wish()
         if not target:
@@ -883,8 +1053,7 @@ class PandaBreath:
             return
         self._say(
             "%s. Its target of %.1f C was dropped; to set it again: "
-            "SET_HEATER_TEMPERATURE HEATER=%s TARGET=%g"
-            % (why, target, self.heater.name.split()[-1], target)
+            "SET_HEATER_TEMPERATURE HEATER=%s TARGET=%g" % (why, target, desire.short_name, target)
         )
         if not printing:
             return
@@ -937,26 +1106,19 @@ class PandaBreath:
         age = None if self.state is None else self.state.reading_age
         return age is None or age > self.options.stale_after
 
-    def _is_stale(self):
+    def is_stale(self, dry=False):
         """Whether the heater's temperature is: the device's, or the chamber's as well."""
         if self._is_device_stale():
             return True
-        if self.chamber is None:
+        if self.chamber is None or dry:
             return False
         reading = self.chamber.reading()
         age = None if reading is None else self.reactor.monotonic() - reading[0]
         return age is None or age > self.options.stale_after
 
-    def _heater_status(self, eventtime):
-        status = self.heater_status(eventtime)
-        if self._is_stale():
-            # As Klipper's own get_temp does: front ends would go on showing the last number.
-            status["temperature"] = 0.0
-        return status
-
     def get_status(self, eventtime):
         state = self.state
-        stale = self._is_stale()
+        stale = self.is_stale()
         own = None if state is None or self._is_device_stale() else state.temperature
         temperature = None if stale else own
         if self.chamber is not None and not stale:

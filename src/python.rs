@@ -13,11 +13,12 @@ use crate::dialect::{Dialect, mqtt};
 use crate::driver::mqtt::{Broker, Files, Login, Tls};
 use crate::driver::{Handle, Launch};
 use crate::session::{
-    Chamber, Config, Cutoff, OnExternalOff, OnExternalOn, Snapshot, Surroundings, Wish,
+    Chamber, Config, Cutoff, OnExternalOff, OnExternalOn, Reason, Snapshot, Step, Surroundings,
+    Wish,
 };
 
 /// Changes when the shim and the wheel would no longer understand each other.
-const INTERFACE: u32 = 3;
+const INTERFACE: u32 = 4;
 
 /// What the guard's Python runs: without `site`, without environment, and without what klippy has
 /// open. Loads this library and nothing else.
@@ -45,7 +46,7 @@ struct PyDevice(Handle);
 impl PyDevice {
     /// Starts to look after a device; see `_core.pyi`.
     #[new]
-    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, chamber=None, cutoff=None, mqtt=None, guard=None))]
+    #[pyo3(signature = (*, name, host, port, device_id, max_target, stale_after, lost_after, lease, on_external_off, on_external_on, chamber=None, cutoff=None, follow=Vec::new(), drying_hours=6, mqtt=None, guard=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments, one per option"
@@ -64,6 +65,8 @@ impl PyDevice {
         on_external_on: &str,
         chamber: Option<(String, u8)>,
         cutoff: Option<(String, f64)>,
+        follow: Vec<(f64, f64)>,
+        drying_hours: u8,
         mqtt: Option<Mqtt>,
         guard: Option<Guard>,
     ) -> PyResult<Self> {
@@ -89,6 +92,11 @@ impl PyDevice {
             )?,
             chamber: chamber.map(|(sensor, max_boost)| Chamber { sensor, max_boost }),
             cutoff: cutoff.map(|(sensor, celsius)| Cutoff { sensor, celsius }),
+            follow: follow
+                .into_iter()
+                .map(|(bed, chamber)| Step { bed, chamber })
+                .collect(),
+            drying_hours,
             on_external_off: match on_external_off {
                 "accept" => OnExternalOff::Accept,
                 "reassert" => OnExternalOff::Reassert,
@@ -108,28 +116,44 @@ impl PyDevice {
     }
 
     /// Says what Klipper wants.
-    fn want(&self, target: f64, armed: bool, ack: u32) {
-        self.0.want(Wish { target, armed, ack });
+    #[pyo3(signature = (target, armed, ack, hand=0, dry=false))]
+    fn want(&self, target: f64, armed: bool, ack: u32, hand: u32, dry: bool) {
+        self.0.want(Wish {
+            target,
+            dry,
+            armed,
+            ack,
+            hand,
+        });
     }
 
     /// Says what Klipper wants, renews the lease, and fetches the state.
-    fn drain(&self, target: f64, armed: bool, ack: u32) -> State {
-        State(self.0.drain(Wish { target, armed, ack }))
+    #[pyo3(signature = (target, armed, ack, hand=0, dry=false))]
+    fn drain(&self, target: f64, armed: bool, ack: u32, hand: u32, dry: bool) -> State {
+        State(self.0.drain(Wish {
+            target,
+            dry,
+            armed,
+            ack,
+            hand,
+        }))
     }
 
-    /// Says what Klipper's sensors say.
-    #[pyo3(signature = (chamber, cutoff))]
-    fn surround(&self, chamber: Option<(f64, f64)>, cutoff: Option<(f64, f64)>) {
+    /// Says what Klipper's sensors say, and the bed's target.
+    #[pyo3(signature = (chamber, cutoff, bed=None))]
+    fn surround(&self, chamber: Option<(f64, f64)>, cutoff: Option<(f64, f64)>, bed: Option<f64>) {
         let sample = |(celsius, age)| Handle::sample(celsius, age);
         self.0.surround(Surroundings {
             chamber: chamber.map(sample),
             cutoff: cutoff.map(sample),
+            bed,
         });
     }
 
     /// Why they allow no target now.
-    fn refusal(&self) -> Option<String> {
-        self.0.refusal()
+    #[pyo3(signature = (dry=false))]
+    fn refusal(&self, dry: bool) -> Option<String> {
+        self.0.refusal(dry)
     }
 
     /// The lines for people since the last call.
@@ -297,6 +321,11 @@ impl State {
         self.0.boost
     }
     #[getter]
+    fn follow(&self) -> Option<(f64, u32)> {
+        let follow = self.0.follow?;
+        Some((follow.target, follow.hand))
+    }
+    #[getter]
     fn target_limit(&self) -> Option<f64> {
         self.0.target_limit
     }
@@ -358,6 +387,11 @@ impl State {
     #[getter]
     fn forced_off(&self) -> Option<&str> {
         self.0.forced_off.as_ref().map(|forced| &*forced.text)
+    }
+    #[getter]
+    fn dried(&self) -> bool {
+        let forced = self.0.forced_off.as_ref();
+        forced.is_some_and(|forced| forced.reason == Reason::Dried)
     }
     #[getter]
     fn reconnects(&self) -> u32 {

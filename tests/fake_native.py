@@ -12,7 +12,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Callable, ClassVar, TypedDict
 
-INTERFACE = 3
+INTERFACE = 4
 VERSION = "0.1.0"
 
 
@@ -56,6 +56,7 @@ class State:
     device_on: bool | None = None
     device_target: float | None = None
     boost: int = 0
+    follow: tuple[float, int] | None = None
     target_limit: float | None = None
     dialect: str | None = None
     mode: str | None = None
@@ -69,6 +70,7 @@ class State:
     forced_offs: int = 0
     failures: int = 0
     forced_off: str | None = None
+    dried: bool = False
     reconnects: int = 0
     ignored: int = 0
     off_known: bool = False
@@ -91,6 +93,8 @@ class Wish:
     armed: bool
     ack: int
     at: float
+    hand: int = 0
+    dry: bool = False
 
 
 class Session:
@@ -104,6 +108,7 @@ class Session:
         self.wishes: list[Wish] = []
         # What the sensors said, with each drain; and why they allow no target.
         self.around: list[tuple[Sample | None, Sample | None]] = []
+        self.bed: float | None = None
         self.refusal: str | None = None
         # Raised by every method that the shim calls: a bug in the compiled code.
         self.bug: BaseException | None = None
@@ -146,13 +151,14 @@ class Session:
         """What was said outside of the regular looks."""
         return [wish for wish in self.wishes if wish.call == "want"]
 
-    def take(self, call: str, target: float, armed: bool, ack: int) -> None:
+    def take(self, call: str, target: float, armed: bool, ack: int, hand: int, dry: bool) -> None:
         """Notes a wish; PyO3 would refuse other types too."""
         if self.bug is not None:
             raise self.bug
-        if type(target) not in (float, int) or type(armed) is not bool or type(ack) is not int:
-            raise TypeError(f"{call}({target!r}, {armed!r}, {ack!r})")
-        self.wishes.append(Wish(call, target, armed, ack, self.clock()))
+        types = (type(armed), type(ack), type(hand), type(dry))
+        if type(target) not in (float, int) or types != (bool, int, int, bool):
+            raise TypeError(f"{call}({target!r}, {armed!r}, {ack!r}, {hand!r}, {dry!r})")
+        self.wishes.append(Wish(call, target, armed, ack, self.clock(), hand, dry))
 
 
 class Driver:
@@ -199,15 +205,19 @@ class Device:
         on_external_on: str,
         chamber: tuple[str, int] | None = None,
         cutoff: tuple[str, float] | None = None,
+        follow: list[tuple[float, float]] = [],  # noqa: B006
+        drying_hours: int = 6,
         mqtt: Mqtt | None = None,
         guard: Guard | None = None,
     ) -> None:
         self.options: dict[str, Any] = {
             key: value for key, value in locals().items() if key != "self"
         }
-        for option in ("chamber", "cutoff", "mqtt", "guard"):
-            if self.options[option] is None:
+        for option in ("chamber", "cutoff", "follow", "mqtt", "guard"):
+            if self.options[option] in (None, []):
                 del self.options[option]
+        if drying_hours == 6:  # whether or not it was said
+            del self.options["drying_hours"]
         if mqtt is not None and set(mqtt) != set(Mqtt.__annotations__):
             raise ValueError(f"mqtt: {sorted(mqtt)}")
         if guard is not None and set(guard) != set(Guard.__annotations__):
@@ -218,18 +228,23 @@ class Device:
         self.driver.opened.append(self)
         self.driver.opening(self.session)
 
-    def want(self, target: float, armed: bool, ack: int) -> None:
+    def want(self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False) -> None:
         """Says what Klipper wants."""
-        self.session.take("want", target, armed, ack)
+        self.session.take("want", target, armed, ack, hand, dry)
 
-    def drain(self, target: float, armed: bool, ack: int) -> State:
+    def drain(
+        self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False
+    ) -> State:
         """The same, and what is known."""
         self.session.before_drain()
-        self.session.take("drain", target, armed, ack)
+        self.session.take("drain", target, armed, ack, hand, dry)
         return dataclasses.replace(self.session.state)
 
     def surround(
-        self, chamber: tuple[float, float] | None, cutoff: tuple[float, float] | None
+        self,
+        chamber: tuple[float, float] | None,
+        cutoff: tuple[float, float] | None,
+        bed: float | None = None,
     ) -> None:
         """Notes what the sensors say; PyO3 would refuse other types too."""
         if self.session.bug is not None:
@@ -239,9 +254,12 @@ class Device:
                 type(sample) is tuple and [type(value) for value in sample] == [float, float]
             ):
                 raise TypeError(f"surround({chamber!r}, {cutoff!r})")
+        if bed is not None and type(bed) is not float:
+            raise TypeError(f"surround(bed={bed!r})")
         self.session.around.append((chamber, cutoff))
+        self.session.bed = bed
 
-    def refusal(self) -> str | None:
+    def refusal(self, dry: bool = False) -> str | None:
         """What the test says."""
         if self.session.bug is not None:
             raise self.session.bug

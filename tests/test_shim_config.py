@@ -470,7 +470,7 @@ def test_without_our_section_the_module_wants_no_wheel(
     ("interface", "remedy"),
     [
         (0, "-m pip install --upgrade panda-breath', then restart the Klipper service"),
-        (4, "panda-breath install', or copy panda_breath.py of version 9.9.9 into klippy/extras"),
+        (5, "panda-breath install', or copy panda_breath.py of version 9.9.9 into klippy/extras"),
     ],
 )
 def test_another_interface_is_a_config_error_that_says_who_is_behind(
@@ -479,7 +479,7 @@ def test_another_interface_is_a_config_error_that_says_who_is_behind(
     monkeypatch.setitem(sys.modules, "panda_breath_native", driver.module(interface, "9.9.9"))
     host = make()
     assert host.state == "error"
-    assert f"has interface 3, but the installed panda-breath 9.9.9 has interface {interface}" in (
+    assert f"has interface 4, but the installed panda-breath 9.9.9 has interface {interface}" in (
         host.reason
     )
     assert remedy in host.reason

@@ -323,7 +323,7 @@ def test_r3_armed_only_after_ready(make: Make, driver: Driver) -> None:
     assert armed[0] is False
     assert armed == sorted(armed), "once armed, it stays so"
     device.armed = False
-    device.set_temp(45.0)
+    device.warmth.set_temp(45.0)
     host.advance(1.0)
     assert session.heat == 0.0
     assert session.wish.target == 0.0

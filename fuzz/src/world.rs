@@ -395,7 +395,12 @@ impl World {
         } else {
             self.session.snapshot(self.now).forced_offs
         };
-        self.say(Wish { target, armed, ack });
+        self.say(Wish {
+            target,
+            armed,
+            ack,
+            ..self.wish
+        });
     }
 
     fn say(&mut self, wish: Wish) {

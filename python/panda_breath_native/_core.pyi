@@ -70,6 +70,8 @@ class Device:
         on_external_on: str,
         chamber: tuple[str, int] | None = None,
         cutoff: tuple[str, float] | None = None,
+        follow: list[tuple[float, float]] = ...,
+        drying_hours: int = 6,
         mqtt: Mqtt | None = None,
         guard: Guard | None = None,
     ) -> Device:
@@ -79,27 +81,36 @@ class Device:
         whichever answers first. ``on_external_off``: "accept" or "reassert"; ``on_external_on``:
         "off" or "allow". ``chamber``: the sensor to regulate by and the highest boost in degrees;
         ``cutoff``: the sensor that limits, and where; both by full name, for messages, and both
-        say what they read through ``surround``. With ``mqtt``, ``host`` and ``port`` are the
-        broker's, and the files of its encryption are read here. Raises ValueError for an option
-        that makes no sense or a file that cannot be used, OSError when the system has no thread
-        or descriptor left.
+        say what they read through ``surround``. ``follow``: targets of the bed, rising, and what
+        each makes of the chamber's. ``drying_hours``: how long filament is dried. With ``mqtt``,
+        ``host`` and ``port`` are the broker's, and the files of its encryption are read here.
+        Raises ValueError for an option that makes no sense or a file that cannot be used, OSError
+        when the system has no thread or descriptor left.
         """
-    def want(self, target: float, armed: bool, ack: int) -> None:
+    def want(self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False) -> None:
         """Says what Klipper wants: the latest counts, and leaves at once.
 
         ``target``: 0 is off. ``armed``: Klipper is ready and not in shutdown. ``ack``: the
         ``State.forced_offs`` that has been obeyed; a wish that does not know the newest is off.
+        ``hand``: how many targets were set by anybody but ``State.follow``. ``dry``: the target is
+        for filament, for ``drying_hours``.
         """
-    def drain(self, target: float, armed: bool, ack: int) -> State:
+    def drain(
+        self, target: float, armed: bool, ack: int, hand: int = 0, dry: bool = False
+    ) -> State:
         """The same, once per second; renews the lease, and returns what is known."""
     def surround(
-        self, chamber: tuple[float, float] | None, cutoff: tuple[float, float] | None
+        self,
+        chamber: tuple[float, float] | None,
+        cutoff: tuple[float, float] | None,
+        bed: float | None = None,
     ) -> None:
         """Says what Klipper's sensors say: temperature, and age in seconds, of the last reading.
 
-        However old it is; None: there was none since this printer is there.
+        However old it is; None: there was none since this printer is there. ``bed``: the target of
+        the heated bed. A wish that is said afterwards is looked at after it.
         """
-    def refusal(self) -> str | None:
+    def refusal(self, dry: bool = False) -> str | None:
         """Why these sensors allow no target above 0 now, by what ``surround`` has said."""
     def events(self) -> list[str]:
         """The lines for people since the last call, oldest first."""
@@ -135,6 +146,9 @@ class State:
     def boost(self) -> int:
         """How much the device's target is above Klipper's, for the sensor in the chamber."""
     @property
+    def follow(self) -> tuple[float, int] | None:
+        """What Klipper's target is to become for the bed, if ``hand`` is still this number."""
+    @property
     def target_limit(self) -> float | None:
         """The highest target that the device says it takes."""
     @property
@@ -169,6 +183,9 @@ class State:
     @property
     def forced_off(self) -> str | None:
         """Why the last one was, in words."""
+    @property
+    def dried(self) -> bool:
+        """The last one was the end of the hours, and drying has succeeded."""
     @property
     def reconnects(self) -> int: ...
     @property

@@ -346,7 +346,8 @@ impl Esphome {
         };
         let target = match setting {
             Setting::Off => return vec![message(Role::ModeCommand, "off")],
-            Setting::Heat(target) => target,
+            // It has no word for drying: whoever asks ends it.
+            Setting::Heat(target) | Setting::Dry { target, .. } => target,
         };
         let mut messages = match self.shape {
             None => return Vec::new(),

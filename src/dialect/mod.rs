@@ -336,6 +336,31 @@ pub enum Setting {
     Off,
     /// Heat the chamber to this target.
     Heat(Target),
+    /// Dry filament.
+    Dry {
+        /// The chamber's target.
+        target: Target,
+        /// For so many hours.
+        hours: u8,
+    },
+}
+
+impl Setting {
+    /// What the chamber is heated to, if it is.
+    pub fn target(self) -> Option<Target> {
+        match self {
+            Self::Off => None,
+            Self::Heat(target) | Self::Dry { target, .. } => Some(target),
+        }
+    }
+
+    /// Whether the two differ in nothing but the time that is left.
+    pub fn is_like(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Dry { target, .. }, Self::Dry { target: other, .. }) => target == other,
+            _ => self == other,
+        }
+    }
 }
 
 /// Why a message could not be read at all. The link is kept: the next message may be fine.

@@ -66,6 +66,18 @@ impl Stock {
                 let c = wanted.degrees();
                 format!(r#"{{"settings":{{"work_mode":2,"{target}":{c},"work_on":true}}}}"#)
             }
+            // The firmware takes `work_on` first here, too, and starts last. What was written to
+            // `filament_` counts once the user's own programme, 3, is chosen; 0.0.0 has no other.
+            Setting::Dry { target, hours } => {
+                let (mode, programme) = match self.generation {
+                    Generation::Pre => (1, ""),
+                    Generation::One => (3, r#""filament_drying_mode":3,"#),
+                };
+                let c = target.degrees();
+                format!(
+                    r#"{{"settings":{{"work_mode":{mode},"filament_temp":{c},"filament_timer":{hours},{programme}"isrunning":1,"work_on":true}}}}"#
+                )
+            }
         }
     }
 }

@@ -130,17 +130,28 @@ impl StockMqtt {
         let Some(id) = &self.id else {
             return Vec::new();
         };
-        let payload = match setting {
-            Setting::Off => r#"{"work_on":"OFF"}"#.to_owned(),
-            Setting::Heat(target) => format!(
+        let payloads = match setting {
+            Setting::Off => vec![r#"{"work_on":"OFF"}"#.to_owned()],
+            Setting::Heat(target) => vec![format!(
                 r#"{{"mode":"power on","target_temp":{},"work_on":"ON"}}"#,
                 target.degrees()
-            ),
+            )],
+            // The order in which it takes what is in one message is not known, and choosing the
+            // programme must come after what it consists of.
+            Setting::Dry { target, hours } => vec![
+                format!(
+                    r#"{{"custom_temp":{},"custom_timer":{hours}}}"#,
+                    target.degrees()
+                ),
+                r#"{"mode":"filament drying","filament_drying_mode":"custom","work_on":"ON","drying_running":"ON"}"#
+                    .to_owned(),
+            ],
         };
-        vec![Message {
+        let message = |payload| Message {
             topic: format!("{}/{id}/command", self.prefix),
             payload,
-        }]
+        };
+        payloads.into_iter().map(message).collect()
     }
 
     pub(super) fn what_is_missing(&self) -> Option<String> {

@@ -59,8 +59,10 @@ fn wait_until(what: &str, fits: impl Fn() -> bool) {
 
 const HEAT: Wish = Wish {
     target: 45.0,
+    dry: false,
     armed: true,
     ack: 0,
+    hand: 0,
 };
 
 fn turns(shared: &Arc<Shared>) -> bool {

@@ -437,8 +437,10 @@ mod tests {
             devices.obey(Order::Close { key, number: 1 }, &mut Waiting::default());
             let wish = crate::session::Wish {
                 target: 50.0,
+                dry: false,
                 armed: true,
                 ack: 0,
+                hand: 0,
             };
             shared.want(2, wish); // and the order of its printer comes after this turn
             tokio::task::yield_now().await;

@@ -49,7 +49,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::net::unix::pipe;
 
 use crate::dialect::Identity;
-use crate::session::{Config, Sample, Snapshot, Surroundings, Wish, refusal};
+use crate::session::{Config, Sample, Snapshot, Surroundings, Wish, refusal, refusal_to_dry};
 pub use keeper::Launch;
 use mqtt::Broker;
 use shared::Shared;
@@ -199,10 +199,12 @@ impl Handle {
         }
     }
 
-    /// Why the sensors allow no target above 0 now, as far as it has been said here.
-    pub fn refusal(&self) -> Option<String> {
+    /// Why the sensors allow no target above 0 now, as far as it has been said here; `dry`: for
+    /// filament.
+    pub fn refusal(&self, dry: bool) -> Option<String> {
         let tripped = self.shared.fetch().tripped;
-        refusal(&self.config, &self.around.lock(), tripped, clock::now())
+        let why = if dry { refusal_to_dry } else { refusal };
+        why(&self.config, &self.around.lock(), tripped, clock::now())
     }
 
     /// A reading that arrived in Klipper so many seconds ago.

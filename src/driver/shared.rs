@@ -166,8 +166,8 @@ mod tests {
             at: 1,
         });
         let around = Surroundings {
-            chamber: None,
             cutoff,
+            ..Surroundings::default()
         };
         shared.surround(2, around);
         assert_eq!(shared.take_surroundings(1), None);

@@ -44,9 +44,9 @@ impl Session {
                     self.publish_off(now);
                 }
             }
-            Want::Heat(target) => {
-                if self.heat_due(now, target).is_some_and(|at| now >= at) {
-                    self.publish_heat(now, target);
+            Want::Heat(setting) => {
+                if self.heat_due(now, setting).is_some_and(|at| now >= at) {
+                    self.publish_heat(now, setting);
                 }
             }
         }
@@ -60,7 +60,7 @@ impl Session {
         let told = asked.told && now >= asked.at + CROSSING;
         let is_so = match asked.setting {
             Setting::Off => self.is_told_off(),
-            Setting::Heat(_) => self.device.is(asked.setting),
+            Setting::Heat(_) | Setting::Dry { .. } => self.device.is(asked.setting),
         };
         if told && is_so {
             self.asked = None;
@@ -80,11 +80,11 @@ impl Session {
                     self.tell(now, Trouble::StillHeats.text());
                 }
             }
-            Setting::Heat(target) => {
+            Setting::Heat(target) | Setting::Dry { target, .. } => {
                 let tried = asked.tries >= TRIES && now >= asked.at + CONFIRM;
                 let overdue = (tried && !self.is_unanswered()) || now >= asked.first_at + NO_ANSWER;
                 if overdue && self.wants_heat() {
-                    let why = self.why_not(target);
+                    let why = self.why_not(asked.setting, target);
                     self.asked = None;
                     if self.is_unanswered() {
                         self.device.forget_state(); // it is older than what was asked
@@ -100,13 +100,15 @@ impl Session {
         self.main.as_ref().is_some_and(|main| main.unanswered)
     }
 
-    fn why_not(&self, target: Target) -> String {
+    fn why_not(&self, setting: Setting, target: Target) -> String {
         let mqtt = self.mqtt.as_ref();
         if let Some(missing) = mqtt.and_then(Mqtt::what_is_missing) {
             return missing;
         }
         match (self.device.on, self.device.target) {
-            (Some(true), Some(told)) if !self.device.is_near(target.celsius()) => {
+            (Some(true), Some(told))
+                if setting == Setting::Heat(target) && !self.device.is_near(target.celsius()) =>
+            {
                 let remedy = if told < target.celsius() {
                     mqtt.map_or("", Mqtt::limit_remedy)
                 } else {
@@ -115,6 +117,7 @@ impl Session {
                 format!("the device set its target to {told} C instead of {target} C; {remedy}")
             }
             (Some(false), _) => "the device was told to heat, twice, and stays off".into(),
+            _ if setting != Setting::Heat(target) => "the device does not begin to dry".into(),
             _ => "the device does not answer to its target".into(),
         }
     }
@@ -149,7 +152,10 @@ impl Session {
     /// When off is to be said. Never later than now, the first time.
     fn off_due(&mut self, now: Millis) -> Option<Millis> {
         let main = self.main.as_ref()?;
-        let owes = matches!(self.device.last_sent, Some(Setting::Heat(_)));
+        let owes = self
+            .device
+            .last_sent
+            .is_some_and(|sent| sent != Setting::Off);
         if self.wrong && !owes {
             return None; // somebody else's device
         }
@@ -177,9 +183,8 @@ impl Session {
     }
 
     /// When heat is to be said; `None` while it waits for something that is not time.
-    fn heat_due(&mut self, now: Millis, target: Target) -> Option<Millis> {
+    fn heat_due(&mut self, now: Millis, setting: Setting) -> Option<Millis> {
         let main = self.main.as_ref()?;
-        let setting = Setting::Heat(target);
         if main.phase != Phase::Live || self.device.declined_at.is_some() || !self.is_guarded() {
             return None;
         }
@@ -187,7 +192,7 @@ impl Session {
         match &self.asked {
             // Rule R4: one unanswered at the most.
             _ if main.unanswered => None,
-            Some(asked) if asked.setting == setting => {
+            Some(asked) if asked.setting.is_like(setting) => {
                 (asked.tries < TRIES).then_some(ready.max(asked.at + CONFIRM))
             }
             None if self.device.is(setting) => None,
@@ -198,19 +203,19 @@ impl Session {
         }
     }
 
-    fn publish_heat(&mut self, now: Millis, target: Target) {
-        let setting = Setting::Heat(target);
+    fn publish_heat(&mut self, now: Millis, setting: Setting) {
         self.heat_budget.take(now);
         if self.asked.is_none() && self.is_correction(setting) && self.device.on == Some(true) {
             self.correct(now);
         }
-        let again = matches!(&self.asked, Some(asked) if asked.setting == setting);
+        let again = matches!(&self.asked, Some(asked) if asked.setting.is_like(setting));
         let Some(main) = self.main.as_mut() else {
             return;
         };
         main.heat_at = Some(now);
         self.device.external_off = false;
-        self.off.heat_sent(target.celsius());
+        self.off
+            .heat_sent(setting.target().map_or(0.0, Target::celsius));
         // Where it is on already, only the target changes; what was not confirmed is said whole.
         let on = self.device.on == Some(true) && self.asked.is_none() && !again;
         self.publish(now, setting, on);
@@ -222,16 +227,19 @@ impl Session {
         };
         let conn = main.conn;
         let messages = mqtt.encode(setting, on);
-        if let (Setting::Heat(_), false, Some(main)) =
-            (setting, messages.is_empty(), self.main.as_mut())
-        {
+        if let (true, false, Some(main)) = (
+            setting != Setting::Off,
+            messages.is_empty(),
+            self.main.as_mut(),
+        ) {
             main.unanswered = true;
         }
         let publish = |message| Command::Publish(conn, message);
         self.commands.extend(messages.into_iter().map(publish));
         self.device.last_sent = Some(setting);
         self.device.heat_confirmed &= setting != Setting::Off;
-        match self.asked.as_mut().filter(|asked| asked.setting == setting) {
+        let asked = self.asked.as_mut();
+        match asked.filter(|asked| asked.setting.is_like(setting)) {
             Some(asked) => {
                 asked.at = now;
                 asked.tries += 1;
@@ -256,13 +264,13 @@ impl Session {
         let send = match self.want() {
             Want::LeaveOn => None,
             Want::Off => self.off_due(now),
-            Want::Heat(target) => self.heat_due(now, target),
+            Want::Heat(setting) => self.heat_due(now, setting),
         };
         let asked = self.asked.as_ref().map(|asked| match asked.setting {
             _ if now < asked.at + CROSSING => asked.at + CROSSING,
             Setting::Off => asked.first_at.max(live_at) + OFF_OVERDUE,
-            Setting::Heat(_) if now < asked.at + CONFIRM => asked.at + CONFIRM,
-            Setting::Heat(_) => asked.first_at + NO_ANSWER,
+            _ if now < asked.at + CONFIRM => asked.at + CONFIRM,
+            Setting::Heat(_) | Setting::Dry { .. } => asked.first_at + NO_ANSWER,
         });
         // What is overdue already waits for the device, not for time.
         let asked = asked.filter(|at| *at > now);

@@ -166,7 +166,7 @@ impl Session {
             return self.boost.reset(now);
         };
         let most = chamber.max_boost;
-        if !self.wants_heat() {
+        if !self.wants_heat() || self.wish.dry {
             return self.boost.reset(now);
         }
         let live = self.main.as_ref().filter(|m| m.phase == Phase::Live);

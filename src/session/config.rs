@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dialect::{Dialect, mqtt};
 
-use super::Millis;
+use super::{Millis, Step};
 
 /// The options of one device. Times in milliseconds, temperatures in C.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,10 @@ pub struct Config {
     pub chamber: Option<Chamber>,
     /// The limit on any sensor of Klipper's.
     pub cutoff: Option<Cutoff>,
+    /// What the bed's target makes of the chamber's, in rising order; empty: nothing.
+    pub follow: Vec<Step>,
+    /// How long filament is dried, hours.
+    pub drying_hours: u8,
     /// What happens when somebody turns the device off while Klipper wants heat.
     pub on_external_off: OnExternalOff,
     /// What happens when somebody turns the device on while Klipper wants it off.
@@ -61,6 +65,8 @@ impl Default for Config {
             guard_retry: 1_800_000,
             chamber: None,
             cutoff: None,
+            follow: Vec::new(),
+            drying_hours: 6,
             on_external_off: OnExternalOff::Accept,
             on_external_on: OnExternalOn::Off,
         }

@@ -61,6 +61,12 @@ impl Device {
                     && self.mode == Some(Mode::On)
                     && self.is_near(target.celsius())
             }
+            Setting::Dry { target, .. } => {
+                self.on == Some(true)
+                    && self.mode == Some(Mode::Drying)
+                    && self.drying == Some(true)
+                    && self.settings.custom_temp.map(u16::from) == Some(target.degrees())
+            }
         }
     }
 
@@ -73,19 +79,39 @@ impl Device {
 
     pub(super) fn assume(&mut self, setting: Setting) {
         match setting {
-            Setting::Off => self.on = Some(false),
+            Setting::Off => {
+                self.on = Some(false);
+                self.drying = self.drying.map(|_| false);
+            }
             Setting::Heat(target) => {
                 self.on = Some(true);
                 self.mode = Some(Mode::On);
                 self.target = Some(f64::from(target.degrees()));
             }
+            Setting::Dry { target, .. } => {
+                self.on = Some(true);
+                self.mode = Some(Mode::Drying);
+                self.drying = Some(true);
+                self.settings.custom_temp = u8::try_from(target.degrees()).ok();
+            }
         }
         self.last_sent = Some(setting);
+    }
+
+    /// What it heats to in the mode it is in, C.
+    pub(super) fn target(&self) -> Option<f64> {
+        match self.last_sent {
+            Some(Setting::Dry { .. }) if self.mode == Some(Mode::Drying) => {
+                self.settings.custom_temp.map(f64::from)
+            }
+            _ => self.target,
+        }
     }
 
     /// Whatever it said may no longer be so.
     pub(super) fn forget_state(&mut self) {
         self.on = None;
+        self.drying = None;
         self.heating = None;
         self.heat_confirmed = false;
     }
@@ -141,6 +167,7 @@ impl Session {
         if let Some(fault) = report.fault {
             self.fault(now, fault);
         }
+        self.drying_told(now, report);
         let device = &mut self.device;
         if report.on == Some(true) {
             device.on = report.on;

@@ -190,6 +190,7 @@ impl Session {
             // What was written may never have been read; and where our will is, it is off now.
             self.device.forget_state();
         }
+        self.drying_unheard();
         self.asked = None;
         // Attempts that fail in between take nothing back.
         self.will_was_due |= main.opened_at > 0 && main.voice.terms.will.is_some();

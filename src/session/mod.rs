@@ -16,7 +16,8 @@
 //! * `off`: what is known about the device being off
 //! * `guard`: what is left to the process that turns the device off when this one cannot
 //! * `surroundings`: what Klipper's own sensors say; `boost`: regulating by one of them; `cutoff`:
-//!   being limited by one
+//!   being limited by one; `follow`: the chamber's target by the bed's
+//! * `drying`: drying filament for some hours
 //! * `backoff`, `budget`: how often
 
 mod ask;
@@ -27,6 +28,8 @@ mod budget;
 mod config;
 mod cutoff;
 mod device;
+mod drying;
+mod follow;
 mod guard;
 mod identity;
 mod link;
@@ -42,9 +45,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use config::{Chamber, Config, Cutoff, OnExternalOff, OnExternalOn};
+pub use follow::{Followed, Step};
 pub use guard::{Bequest, Guard};
 pub use snapshot::{Event, ForcedOff, Link, Reading, Reason, Snapshot, Trouble};
-pub use surroundings::{Sample, Surroundings, refusal};
+pub use surroundings::{Sample, Surroundings, refusal, refusal_to_dry};
 
 use crate::dialect::mqtt::{Delivery, Message, Mqtt, Terms};
 use crate::dialect::{Dialect, Identity};
@@ -53,6 +57,8 @@ use backoff::Jitter;
 use boost::Boost;
 use budget::Budget;
 use device::Device;
+use drying::Drying;
+use follow::Follow;
 use guard::Guarded;
 use link::Main;
 use off::OffWatch;
@@ -80,10 +86,14 @@ pub struct Conn(pub u32);
 pub struct Wish {
     /// C; 0 is off.
     pub target: f64,
+    /// It is filament that is to be heated, for `drying_hours`.
+    pub dry: bool,
     /// Klipper is ready and not in shutdown.
     pub armed: bool,
     /// The number of the last forced off that Klipper's side had obeyed when it made this wish.
     pub ack: u32,
+    /// How many targets were set by anybody but `follow_bed`.
+    pub hand: u32,
 }
 
 /// What happened.
@@ -193,6 +203,8 @@ pub struct Session {
     boost: Boost,
     /// `cutoff_temp` was reached, and the sensor has not cooled down since.
     tripped: bool,
+    follow: Follow,
+    drying: Drying,
 
     // The connection.
     next_conn: u32,
@@ -264,6 +276,8 @@ impl Session {
             chamber_missing: false,
             boost: Boost::default(),
             tripped: false,
+            follow: Follow::default(),
+            drying: Drying::default(),
             next_conn: 1,
             main: None,
             probe: None,
@@ -359,6 +373,7 @@ impl Session {
             Input::Guard(guard) => self.guard_is(now, guard),
         }
         self.check_wish(now);
+        self.check_drying(now);
         self.check_guard(now);
         self.check_cutoff(now);
         self.check_chamber(now);
@@ -366,6 +381,7 @@ impl Session {
         self.check_links(now);
         self.check_voice(now);
         self.check_asked(now);
+        self.check_follow(now);
         self.check_boost(now);
         self.steer(now);
         self.check_end(now);
@@ -388,6 +404,7 @@ impl Session {
             .min(self.last_turn.unwrap_or(now) + HEARTBEAT);
         let others = [
             self.wish_deadline(),
+            self.drying_deadline(),
             self.unguarded_due(),
             self.sensors_deadline(now),
             self.device_deadline(),
@@ -408,14 +425,15 @@ impl Session {
             reading: self.reading,
             lost: self.lost,
             device_on: self.device.on,
-            device_target: self.device.target,
+            device_target: self.device.target(),
             boost: self.boost(),
             tripped: self.tripped,
+            follow: self.followed(),
             target_limit: self.device.target_limit,
             dialect: self.dialect(),
             mode: self.device.mode,
-            drying: self.device.drying,
-            remaining: self.device.remaining,
+            drying: self.is_drying(),
+            remaining: self.drying_remaining(now),
             settings: self.device.settings.clone(),
             firmware: self.device.firmware,
             identity: self.pinned,
@@ -481,8 +499,13 @@ impl Session {
     }
 
     fn wish(&mut self, now: Millis, wish: Wish) {
-        if wish.target.total_cmp(&self.wish.target).is_ne() {
+        if wish.hand != self.wish.hand {
+            self.look_at_bed(); // it may have gone off just before
+            self.follow.hold();
+        }
+        if wish.target.total_cmp(&self.wish.target).is_ne() || wish.dry != self.wish.dry {
             self.wish_changed_at = now;
+            self.drying_wish(now, wish);
             self.device.external_on_allowed = false;
             if wish.target > 0.0 {
                 self.device.new_target();
@@ -542,6 +565,7 @@ impl Session {
 
     /// Drops Klipper's target. What it wants from now on counts only if it knows of this.
     fn force_off(&mut self, now: Millis, reason: Reason, text: String) {
+        self.follow.hold();
         self.forced_offs += 1;
         self.failures += u32::from(reason.is_failure());
         self.device.external_off = reason == Reason::ExternalOff;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::dialect::{Dialect, Fault, Firmware, Identity, Mode, Settings};
 
-use super::Millis;
+use super::{Followed, Millis};
 
 /// The state of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +63,8 @@ pub enum Reason {
     Unguarded,
     /// `cutoff_sensor` is too hot, silent or absurd.
     Cutoff,
+    /// Drying has come to its end.
+    Dried,
     /// A bug in here.
     Internal,
 }
@@ -71,7 +73,7 @@ impl Reason {
     /// Whether `on_lost` applies: nobody chose this, and it may happen in a print.
     pub fn is_failure(self) -> bool {
         match self {
-            Self::ExternalOff => false,
+            Self::ExternalOff | Self::Dried => false,
             Self::Fault(_)
             | Self::Lost
             | Self::Lease
@@ -113,6 +115,8 @@ pub struct Snapshot {
     pub boost: u8,
     /// `cutoff_temp` was reached, and the sensor has not cooled down since.
     pub tripped: bool,
+    /// What Klipper's target is to become, for `follow_bed`.
+    pub follow: Option<Followed>,
     /// The highest target that the device says it takes, C.
     pub target_limit: Option<f64>,
     /// How the device speaks, once that is known.

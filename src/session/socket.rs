@@ -238,12 +238,9 @@ impl Session {
         } else {
             match self.want() {
                 Want::Off => self.off.next_look(earliest, self.device.last_look),
-                Want::Heat(target) => {
-                    let every = if self.is_below(target) {
-                        LOOK_HEATING
-                    } else {
-                        KNOWN_FOR
-                    };
+                Want::Heat(setting) => {
+                    let below = setting.target().is_some_and(|target| self.is_below(target));
+                    let every = if below { LOOK_HEATING } else { KNOWN_FOR };
                     (self.device.last_look + every).max(self.heat_at() + HEAT_ARRIVES)
                 }
                 Want::LeaveOn => self.device.last_look + KNOWN_FOR,

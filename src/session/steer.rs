@@ -9,7 +9,8 @@ use super::{Command, Conn, Millis, Session, Trouble};
 /// What the rules make of Klipper's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
-    Heat(Target),
+    /// Heat the chamber, or dry.
+    Heat(Setting),
     Off,
     /// Somebody turned it on by hand, and the user allows that.
     LeaveOn,
@@ -26,7 +27,11 @@ impl Session {
             && !mixed_up
             && !self.device.sensor_fault()
         {
-            return Want::Heat(self.target());
+            return Want::Heat(if self.wish.dry {
+                self.drying_setting()
+            } else {
+                Setting::Heat(self.target())
+            });
         }
         if self.device.external_on_allowed
             && self.owned
@@ -65,10 +70,11 @@ impl Session {
             Want::LeaveOn => {}
             Want::Off if self.device.is(Setting::Off) => {}
             Want::Off => self.send_off(now, conn),
-            Want::Heat(c) if self.device.is(Setting::Heat(c)) => {}
-            Want::Heat(c) => {
-                if self.heat_ready_at(now, c).is_some_and(|at| now >= at) {
-                    self.send_heat(now, c);
+            Want::Heat(setting) if self.device.is(setting) => {}
+            Want::Heat(setting) => {
+                let ready = self.heat_ready_at(now, setting);
+                if ready.is_some_and(|at| now >= at) {
+                    self.send_heat(now, setting);
                 }
             }
         }
@@ -103,14 +109,14 @@ impl Session {
     }
 
     /// When heat may be written; `None` while it waits for something that is not time.
-    fn heat_ready_at(&mut self, now: Millis, target: Target) -> Option<Millis> {
+    fn heat_ready_at(&mut self, now: Millis, setting: Setting) -> Option<Millis> {
         let main = self.main.as_ref()?;
         // Rule R4: one unanswered at the most. And why it was turned off is being waited for.
         if main.unanswered || self.device.declined_at.is_some() || !self.is_guarded() {
             return None;
         }
         let ready = self.heat_budget.ready_at(now);
-        if !self.is_correction(Setting::Heat(target)) {
+        if !self.is_correction(setting) {
             return Some(ready);
         }
         Some(ready.max(self.correction_budget.ready_at(now)))
@@ -121,7 +127,10 @@ impl Session {
     pub(super) fn is_correction(&self, setting: Setting) -> bool {
         let written = self.main.as_ref().and_then(|main| main.heat_at);
         written.is_some_and(|at| self.wish_changed_at <= at)
-            && self.device.last_sent == Some(setting)
+            && self
+                .device
+                .last_sent
+                .is_some_and(|sent| sent.is_like(setting))
     }
 
     /// Notes that somebody else's setting is being set right. Having to, again and again, is a
@@ -145,9 +154,9 @@ impl Session {
         }
     }
 
-    fn send_heat(&mut self, now: Millis, target: Target) {
+    fn send_heat(&mut self, now: Millis, setting: Setting) {
         self.heat_budget.take(now);
-        if self.is_correction(Setting::Heat(target)) {
+        if self.is_correction(setting) {
             self.correct(now);
         }
         self.abort_probe(); // what it would tell is out of date
@@ -157,12 +166,12 @@ impl Session {
         main.heat_at = Some(now);
         main.off_at = None; // what was said before says nothing about the next off
         main.unanswered = true;
-        let setting = Setting::Heat(target);
         self.commands
             .push_back(Command::Send(main.conn, main.stock.encode(setting)));
         self.device.assume(setting);
         self.device.external_off = false;
-        self.off.heat_sent(target.celsius());
+        self.off
+            .heat_sent(setting.target().map_or(0.0, Target::celsius));
     }
 
     /// When something that had to wait may go on, or a look is due.
@@ -180,7 +189,7 @@ impl Session {
         };
         let send = match self.want() {
             Want::Off if !self.device.is(Setting::Off) => Some(self.off_ready_at(now)),
-            Want::Heat(c) if !self.device.is(Setting::Heat(c)) => self.heat_ready_at(now, c),
+            Want::Heat(setting) if !self.device.is(setting) => self.heat_ready_at(now, setting),
             Want::Heat(_) | Want::Off | Want::LeaveOn => None,
         };
         look.into_iter().chain(send).min()

@@ -15,13 +15,16 @@ pub struct Sample {
     pub at: Millis,
 }
 
-/// The last word of each of the sensors, however old; `None`: none since this printer is there.
+/// The last word of each of the sensors, however old, and the bed's target; `None`: none since this
+/// printer is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Surroundings {
     /// Of `chamber_sensor`.
     pub chamber: Option<Sample>,
     /// Of `cutoff_sensor`.
     pub cutoff: Option<Sample>,
+    /// Target of the heated bed, C.
+    pub bed: Option<f64>,
 }
 
 impl Sample {
@@ -41,10 +44,8 @@ pub fn refusal(
     tripped: bool,
     now: Millis,
 ) -> Option<String> {
-    if let Some(cutoff) = &config.cutoff {
-        if let Err(why) = cutoff.check(around.cutoff, tripped, now) {
-            return Some(why);
-        }
+    if let Some(why) = refusal_to_dry(config, around, tripped, now) {
+        return Some(why);
     }
     let chamber = config.chamber.as_ref()?;
     let name = &chamber.sensor;
@@ -58,6 +59,17 @@ pub fn refusal(
         }
         Some(_) => None,
     }
+}
+
+/// The same for filament, which is dried by the device's own sensor.
+pub fn refusal_to_dry(
+    config: &Config,
+    around: &Surroundings,
+    tripped: bool,
+    now: Millis,
+) -> Option<String> {
+    let cutoff = config.cutoff.as_ref()?;
+    cutoff.check(around.cutoff, tripped, now).err()
 }
 
 impl Session {
@@ -90,7 +102,8 @@ impl Session {
             return;
         };
         let heard = self.around.chamber.map(|sample| sample.at);
-        if self.wants_heat() {
+        let regulates = self.wants_heat() && !self.wish.dry;
+        if regulates {
             // One that never spoke is given the same time, from the target on.
             let since = heard.unwrap_or(self.wish_changed_at);
             if now >= since + self.config.lost_after {
@@ -100,7 +113,7 @@ impl Session {
             }
         }
         let live = self.chamber(now).is_some();
-        if !live && !self.chamber_missing && self.wants_heat() {
+        if !live && !self.chamber_missing && regulates {
             self.chamber_missing = true;
             let text = format!("no reading from {name}; heating by the device's own sensor");
             self.tell(now, text);
@@ -128,7 +141,7 @@ mod tests {
             let chamber = at.map(|at| Sample { celsius: 40.0, at });
             let around = Surroundings {
                 chamber,
-                cutoff: None,
+                ..Surroundings::default()
             };
             refusal(&config, &around, false, 200_000)
         };

@@ -8,7 +8,10 @@ mod connections;
 mod contained;
 mod coverage;
 mod cutoff;
+mod dryer;
+mod dryer_broker;
 mod edges;
+mod follow_bed;
 mod found;
 mod guard;
 mod hands;
@@ -101,8 +104,10 @@ fn r3_a_target_of_a_klipper_that_is_not_ready_is_no_wish() {
     let mut world = World::connected();
     let wish = Wish {
         target: 45.0,
+        dry: false,
         armed: false,
         ack: 0,
+        hand: 0,
     };
     world.session.handle(world.now, Input::Wish(wish));
     assert_eq!(world.session.poll(), None);

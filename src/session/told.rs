@@ -18,7 +18,7 @@ impl Session {
             return;
         }
         match report.on {
-            Some(true) => self.told_on(now),
+            Some(true) => self.told_on(now, report),
             Some(false) => self.told_off(now),
             None => {}
         }
@@ -36,9 +36,12 @@ impl Session {
         device.target_step = report.target_step.or(device.target_step);
     }
 
-    fn told_on(&mut self, now: Millis) {
+    fn told_on(&mut self, now: Millis, report: &Report) {
         self.device.restarted = false;
-        self.device.declined_at = None; // the last press counts
+        // Switched on it stays when drying is ended by hand.
+        if !self.dries() || report.drying != Some(false) {
+            self.device.declined_at = None; // the last press counts
+        }
         let was = self.device.on;
         if self.want() != Want::Off || was == Some(true) {
             return;

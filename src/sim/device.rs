@@ -118,6 +118,10 @@ pub struct State {
     pub work_mode: u8,
     /// Target of the modes Auto and On.
     pub set_temp: u8,
+    /// Filament is being dried: switched on, in that mode, and the cycle runs.
+    pub drying: bool,
+    /// Target and hours of the drying programme that counts.
+    pub programme: (u8, u8),
     /// Whether the heating element has power.
     pub heater: bool,
     /// The air in the chamber, °C.
@@ -295,6 +299,8 @@ impl Device {
             work_on: self.live.work_on,
             work_mode: self.live.work_mode,
             set_temp: self.live.target,
+            drying: self.is_drying(),
+            programme: self.programme(),
             heater: self.control.heater,
             chamber: self.thermal.chamber_c(),
             cavity: self.thermal.cavity_c(),

@@ -253,6 +253,8 @@ mod tests {
             work_on: true,
             work_mode: 2,
             set_temp: 45,
+            drying: false,
+            programme: (60, 12),
             heater: true,
             chamber: 30.126,
             cavity: None,

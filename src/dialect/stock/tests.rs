@@ -321,3 +321,23 @@ fn a_version_without_its_target_says_what_it_is() {
         assert_eq!(stock.generation(), generation, "{rest}");
     }
 }
+
+#[test]
+fn drying_is_a_programme_of_our_own_in_every_generation() {
+    let dry = Setting::Dry {
+        target: Target::whole(55),
+        hours: 6,
+    };
+    for (generation, text) in [
+        (
+            Generation::Pre,
+            r#"{"settings":{"work_mode":1,"filament_temp":55,"filament_timer":6,"isrunning":1,"work_on":true}}"#,
+        ),
+        (
+            Generation::One,
+            r#"{"settings":{"work_mode":3,"filament_temp":55,"filament_timer":6,"filament_drying_mode":3,"isrunning":1,"work_on":true}}"#,
+        ),
+    ] {
+        assert_eq!(Stock { generation }.encode(dry), text);
+    }
+}

@@ -205,3 +205,20 @@ fn r6_of_many_devices_eight_are_named() {
     }
     assert_eq!(told, 8);
 }
+
+#[test]
+fn drying_is_told_before_it_is_begun() {
+    let dry = Setting::Dry {
+        target: Target::whole(55),
+        hours: 6,
+    };
+    let messages = found().encode(dry);
+    let payloads: Vec<&str> = messages.iter().map(|one| one.payload.as_str()).collect();
+    assert_eq!(
+        payloads,
+        [
+            r#"{"custom_temp":55,"custom_timer":6}"#,
+            r#"{"mode":"filament drying","filament_drying_mode":"custom","work_on":"ON","drying_running":"ON"}"#
+        ]
+    );
+}

@@ -10,7 +10,7 @@ use proptest::test_runner::Config as ProptestConfig;
 use super::super::{Config, Link, Millis};
 use super::broker_world::BrokerWorld;
 use super::coverage::{Coverage, Want};
-use super::histories::{advance, cases, is_nobodys, progress, runner, told};
+use super::histories::{advance, cases, dry, is_nobodys, progress, runner, told};
 use super::peer::Kind;
 use super::reference::{SEEN, SILENT};
 use crate::dialect::Dialect;
@@ -30,11 +30,12 @@ const COMMANDS: [(&str, &str); 9] = [
     ("climate/chamber/target_temperature_high/command", "70"),
     ("climate/chamber/target_temperature/command", "nan"),
 ];
-const STOCK_COMMANDS: [&str; 5] = [
+const STOCK_COMMANDS: [&str; 6] = [
     r#"{"work_on":"ON"}"#,
     r#"{"work_on":"OFF"}"#,
     r#"{"target_temp":20}"#,
     r#"{"mode":"filament drying","drying_running":"ON"}"#,
+    r#"{"drying_running":"OFF"}"#,
     "garbage",
 ];
 const STOCK_STATES: [&str; 4] = [
@@ -48,6 +49,8 @@ const STOCK_STATES: [&str; 4] = [
 enum Step {
     Advance(Millis),
     Target(u16),
+    /// The dryer gets this target, and so much time passes.
+    Dry(u8, Millis),
     Cut,
     HalfOpen,
     Down(bool),
@@ -75,7 +78,7 @@ enum Step {
     Taken(bool),
 }
 
-const EVENTS: [&str; 27] = [
+const EVENTS: [&str; 28] = [
     "advance",
     "target",
     "cut",
@@ -103,6 +106,7 @@ const EVENTS: [&str; 27] = [
     "impostor",
     "taken",
     "kill, guarded",
+    "dry",
 ];
 
 impl Step {
@@ -135,13 +139,16 @@ impl Step {
             Self::Echo(_) => 23,
             Self::Impostor => 24,
             Self::Taken(_) => 25,
+            Self::Dry(..) => 27,
         }]
     }
 
     /// For how long its consequences may be seen.
     fn settles(&self) -> Option<Millis> {
         match self {
-            Self::Advance(_) | Self::Target(_) | Self::Armed(_) | Self::Orphan => None,
+            Self::Advance(_) | Self::Target(_) | Self::Dry(..) | Self::Armed(_) | Self::Orphan => {
+                None
+            }
             // What was said before, by whomever, may now arrive, or may never have been true.
             Self::OtherClient(_)
             | Self::Stranger(..)
@@ -195,7 +202,8 @@ fn step() -> impl Strategy<Value = Step> {
     let lasts = || prop::bool::weighted(0.4);
     prop_oneof![
         26 => advance().prop_map(Step::Advance),
-        12 => prop_oneof![1 => Just(0_u16), 2 => 200..=600_u16].prop_map(Step::Target),
+        9 => prop_oneof![1 => Just(0_u16), 2 => 200..=600_u16].prop_map(Step::Target),
+        3 => dry().prop_map(|(target, time)| Step::Dry(target, time)),
         3 => Just(Step::Cut),
         3 => Just(Step::HalfOpen),
         4 => lasts().prop_map(Step::Down),
@@ -271,6 +279,10 @@ fn apply(world: &mut BrokerWorld, step: &Step) {
     match step {
         Step::Advance(time) => world.run(*time),
         Step::Target(tenths) => world.set_target(f64::from(*tenths) / 10.0),
+        Step::Dry(target, time) => {
+            world.dry(f64::from(*target));
+            world.run(*time);
+        }
         Step::Cut => world.cut(),
         Step::HalfOpen => world.half_open(),
         Step::Down(is) => world.down = *is,
@@ -358,6 +370,7 @@ fn play(
             }),
             ..Options::default()
         }),
+        drying_hours: 1,
         ..Config::default()
     };
     let mut world = BrokerWorld::absent(config, kind, starts_alone);
@@ -407,6 +420,15 @@ fn play(
     prop_assert!(
         state.heat && (state.target_c - 45.0).abs() < 0.06,
         "does not heat; {:?} {:?}",
+        world.lines,
+        state
+    );
+    world.dry(50.0);
+    world.run(20_000);
+    let state = world.node.state();
+    prop_assert!(
+        state.dries && (state.dry_c - 50.0).abs() < 0.06,
+        "does not dry; {:?} {:?}",
         world.lines,
         state
     );

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::{
-    Claim, Command, Config, Conn, Input, Link, Millis, Sample, Session, Snapshot, Surroundings,
+    Claim, Command, Config, Conn, Input, Link, Millis, Reason, Sample, Session, Snapshot,
+    Surroundings,
 };
 use super::klipper::{DRAIN, Klipper};
 use super::peer::{Kind, Peer};
@@ -187,7 +188,12 @@ impl BrokerWorld {
     // Klipper's side
 
     pub(crate) fn set_target(&mut self, target: f64) {
-        self.klipper.target = target;
+        self.klipper.set(target);
+        self.say_wish();
+    }
+
+    pub(crate) fn dry(&mut self, target: f64) {
+        self.klipper.dry(target);
         self.say_wish();
     }
 
@@ -293,11 +299,14 @@ impl BrokerWorld {
             let at = self.now;
             self.session.surround(Surroundings {
                 chamber: Some(Sample { celsius, at }),
-                cutoff: None,
+                ..Surroundings::default()
             });
         }
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
+            self.say_wish();
+        }
+        if self.klipper.follows(&self.snapshot()) {
             self.say_wish();
         }
     }
@@ -510,14 +519,23 @@ impl BrokerWorld {
         if self.klipper.stalled {
             self.reference.unrest(self.now); // the lease ends whatever it wants then
         }
+        let wanted = self.klipper.wants(self.now, lease, snapshot.forced_offs);
+        let dry = self.klipper.dry && wanted.is_some();
+        if snapshot
+            .forced_off
+            .is_some_and(|f| f.reason == Reason::Dried)
+        {
+            self.reference.starts_anew(snapshot.forced_offs); // its end is no alarm
+        }
         self.reference.judge(&Moment {
             now: self.now,
-            wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
+            wanted,
+            dry,
             reached: snapshot.link == Link::Connected && !in_the_way,
             excused: snapshot.lost || blocked || self.faulty,
             faulty: self.faulty,
-            on: state.heat,
-            target: state.target_c,
+            on: if dry { state.dries } else { state.heat },
+            target: if dry { state.dry_c } else { state.target_c },
             forced_offs: snapshot.forced_offs,
         });
     }
@@ -839,7 +857,20 @@ impl BrokerWorld {
             + f64::from(self.snapshot().boost);
         let said: Option<f64> = if message.payload.starts_with('{') {
             let value: serde_json::Value = serde_json::from_str(&message.payload).unwrap();
-            assert_eq!(value["target_temp"].as_f64(), Some(target.round()));
+            if self.klipper.dry && value["custom_temp"].is_number() {
+                assert_eq!(value["custom_temp"].as_f64(), Some(target.round()));
+                return; // and what it is for follows
+            }
+            if self.klipper.dry {
+                assert_eq!(value["filament_drying_mode"], "custom");
+                let before = self
+                    .sent
+                    .last()
+                    .map(|(_, text)| text.contains("custom_temp"));
+                assert_eq!(before, Some(true));
+            } else {
+                assert_eq!(value["target_temp"].as_f64(), Some(target.round()));
+            }
             Some(target)
         } else {
             message.payload.parse().ok()

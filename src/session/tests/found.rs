@@ -75,8 +75,10 @@ pub(super) fn say_off(session: &mut Session, now: Millis) -> Vec<Command> {
 pub(super) fn want(session: &mut Session, now: Millis, target: f64) -> Vec<Command> {
     let wish = Wish {
         target,
+        dry: false,
         armed: true,
         ack: 0,
+        hand: 0,
     };
     tell(session, now, Input::Wish(wish))
 }

@@ -207,8 +207,10 @@ fn r9_a_client_that_will_not_leave_it_alone_is_a_fault() {
     assert_eq!(world.state(), (1, 45));
     let new_target = Wish {
         target: 50.0,
+        dry: false,
         armed: true,
         ack: 0,
+        hand: 0,
     };
     other.handle(world.now, Input::Wish(new_target));
     assert_eq!(

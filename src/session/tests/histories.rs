@@ -24,6 +24,8 @@ pub(super) const IN_NUMBER: u64 = 10_000;
 pub(super) enum Step {
     Advance(Millis),
     Target(u8),
+    /// The dryer gets this target, and so much time passes.
+    Dry(u8, Millis),
     Cut,
     Unreachable(bool),
     Hang,
@@ -47,7 +49,7 @@ pub(super) enum Step {
     KillGuarded(Millis),
 }
 
-const EVENTS: [&str; 23] = [
+const EVENTS: [&str; 24] = [
     "advance",
     "target",
     "cut",
@@ -71,6 +73,7 @@ const EVENTS: [&str; 23] = [
     "orphan",
     "kill",
     "kill, guarded",
+    "dry",
 ];
 
 impl Step {
@@ -99,13 +102,16 @@ impl Step {
             Self::Orphan => 20,
             Self::Kill => 21,
             Self::KillGuarded(_) => 22,
+            Self::Dry(..) => 23,
         }]
     }
 
     /// For how long its consequences may be seen.
     fn settles(&self) -> Option<Millis> {
         match self {
-            Self::Advance(_) | Self::Target(_) | Self::Armed(_) | Self::Orphan => None,
+            Self::Advance(_) | Self::Target(_) | Self::Dry(..) | Self::Armed(_) | Self::Orphan => {
+                None
+            }
             // What was said before, by whomever, may now arrive, or may never have been true.
             Self::Thaw
             | Self::OtherClient(_)
@@ -134,7 +140,7 @@ impl Step {
 pub(super) fn is_nobodys(want: Want, event: &str) -> bool {
     let of_a_printer = matches!(
         event,
-        "target" | "stall" | "armed" | "orphan" | "kill" | "kill, guarded"
+        "target" | "dry" | "stall" | "armed" | "orphan" | "kill" | "kill, guarded"
     );
     want == Want::Gone && of_a_printer
 }
@@ -162,6 +168,13 @@ pub(super) fn advance() -> impl Strategy<Value = Millis> {
     prop_oneof![10 => limits, 10 => 1..8_000_u64, 1 => long]
 }
 
+/// Filament, mostly only begun, and sometimes to the end.
+pub(super) fn dry() -> impl Strategy<Value = (u8, Millis)> {
+    let target = prop_oneof![1 => Just(0_u8), 3 => 40..=60_u8];
+    let time = prop_oneof![60 => 0..8_000_u64, 1 => Just(3_600_001)];
+    (target, time)
+}
+
 pub(super) fn step() -> impl Strategy<Value = Step> {
     let button = prop::sample::select(vec![Button::Power, Button::Auto, Button::On, Button::Dry]);
     let fault = prop::sample::select(vec![Fault::PtcOpen, Fault::ChamberShort, Fault::Heater]);
@@ -170,6 +183,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         r#"{"settings":{"work_mode":2,"set_temp":70,"work_on":true}}"#,
         r#"{"settings":{"set_temp":20}}"#,
         r#"{"settings":{"work_mode":3,"isrunning":1}}"#,
+        r#"{"settings":{"isrunning":0}}"#,
     ]);
     let said = prop::sample::select(vec![
         "garbage",
@@ -185,7 +199,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let lasts = || prop::bool::weighted(0.4);
     prop_oneof![
         24 => advance().prop_map(Step::Advance),
-        12 => prop_oneof![1 => Just(0_u8), 2 => 20..=60_u8].prop_map(Step::Target),
+        9 => prop_oneof![1 => Just(0_u8), 2 => 20..=60_u8].prop_map(Step::Target),
+        3 => dry().prop_map(|(target, time)| Step::Dry(target, time)),
         3 => Just(Step::Cut),
         3 => lasts().prop_map(Step::Unreachable),
         3 => Just(Step::Hang),
@@ -215,6 +230,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let quiet = prop_oneof![
         6 => (1..60_000_u64).prop_map(Step::Advance),
         1 => prop_oneof![Just(0_u8), 20..=60_u8].prop_map(Step::Target),
+        1 => dry().prop_map(|(target, time)| Step::Dry(target, time)),
     ];
     prop_oneof![
         19 => prop::collection::vec(step(), 20..120),
@@ -229,6 +245,10 @@ pub(super) fn apply(world: &mut World, step: &Step) {
     match step {
         Step::Advance(time) => world.run(*time),
         Step::Target(target) => world.set_target(f64::from(*target)),
+        Step::Dry(target, time) => {
+            world.dry(f64::from(*target));
+            world.run(*time);
+        }
         Step::Cut => world.cut(),
         Step::Unreachable(is) => world.unreachable = *is,
         Step::Hang => world.hang(),
@@ -327,7 +347,11 @@ pub(super) fn told<T: std::fmt::Debug>(failure: TestError<T>) -> String {
 }
 
 fn play(steps: &[Step], starts_alone: bool, coverage: &mut Coverage) -> Result<(), TestCaseError> {
-    let mut world = World::absent(Config::default(), starts_alone);
+    let config = Config {
+        drying_hours: 1,
+        ..Config::default()
+    };
+    let mut world = World::absent(config, starts_alone);
     let started = world.now;
     world.reference.is_told = true;
     coverage.histories += 1;
@@ -355,6 +379,11 @@ fn play(steps: &[Step], starts_alone: bool, coverage: &mut Coverage) -> Result<(
     world.set_target(45.0);
     world.run(20_000);
     prop_assert_eq!(world.state(), (1, 45), "does not heat; {:?}", world.lines);
+    world.dry(50.0);
+    world.run(20_000);
+    let state = world.device.state();
+    let is = (state.drying, state.programme.0);
+    prop_assert_eq!(is, (true, 50), "does not dry; {:?}", world.lines);
     prop_assert_eq!(world.snapshot().forced_offs, forced_offs);
 
     let heats = world

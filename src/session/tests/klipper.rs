@@ -6,13 +6,20 @@ use super::coverage::Want;
 /// How often the shim looks.
 pub(crate) const DRAIN: Millis = 1_000;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Klipper {
     pub(crate) target: f64,
+    /// It is filament that the target is for.
+    pub(crate) dry: bool,
     pub(crate) armed: bool,
     pub(crate) stalled: bool,
     /// There is no printer: the device is orphaned.
     pub(crate) gone: bool,
     pub(crate) obeyed: u32,
+    /// How many targets were set by somebody.
+    pub(crate) hand: u32,
+    /// The bed's target has been 0 since then, and since the last forced off.
+    pub(crate) bed_was_off: bool,
     pub(crate) renewed_at: Millis,
     pub(crate) next_drain: Millis,
     pub(crate) said: Option<Wish>,
@@ -22,10 +29,13 @@ impl Klipper {
     pub(crate) fn new(now: Millis) -> Self {
         Self {
             target: 0.0,
+            dry: false,
             armed: true,
             stalled: false,
             gone: false,
             obeyed: 0,
+            hand: 0,
+            bed_was_off: true,
             renewed_at: now,
             next_drain: now,
             said: None,
@@ -48,8 +58,10 @@ impl Klipper {
         }
         let wish = Wish {
             target: if self.armed { self.target } else { 0.0 },
+            dry: self.dry,
             armed: self.armed,
             ack: self.obeyed,
+            hand: self.hand,
         };
         (self.said.replace(wish) != Some(wish)).then_some(wish)
     }
@@ -64,9 +76,39 @@ impl Klipper {
         let new = snapshot.forced_offs != self.obeyed;
         if new {
             self.obeyed = snapshot.forced_offs;
+            self.bed_was_off = false;
             self.target = 0.0;
+            self.dry = false;
         }
         new
+    }
+
+    /// Somebody sets a target.
+    pub(crate) fn set(&mut self, target: f64) {
+        self.target = target;
+        self.dry = false;
+        self.hand += 1;
+        self.bed_was_off = false;
+    }
+
+    /// Somebody sets the dryer's target, and the chamber's goes to 0.
+    pub(crate) fn dry(&mut self, target: f64) {
+        self.set(target);
+        self.dry = target > 0.0;
+    }
+
+    /// Follows the bed; returns whether it made a difference.
+    pub(crate) fn follows(&mut self, snapshot: &Snapshot) -> bool {
+        let follow = snapshot.follow.filter(|follow| follow.hand == self.hand);
+        let target = follow.map_or(self.target, |follow| follow.target);
+        let is_new = self.armed && target.total_cmp(&self.target).is_ne();
+        if is_new {
+            let holds = target > 0.0 && !self.bed_was_off;
+            assert!(!holds, "the bed goes before what was set by hand");
+            self.target = target;
+            self.dry = false;
+        }
+        is_new
     }
 
     /// What a heater must make of it: the target, if all of rule R3 holds.

@@ -36,6 +36,9 @@ pub(crate) struct PeerState {
     pub(crate) target_c: f64,
     /// Its element has power.
     pub(crate) relay: bool,
+    /// It dries filament, and at what.
+    pub(crate) dries: bool,
+    pub(crate) dry_c: f64,
 }
 
 impl Peer {
@@ -120,6 +123,8 @@ impl Peer {
                     heat: state.heat,
                     target_c: state.target_c,
                     relay: state.relay,
+                    dries: state.heat, // all the same to it
+                    dry_c: state.target_c,
                 }
             }
             Self::Stock(stock) => {
@@ -128,6 +133,8 @@ impl Peer {
                     heat: state.work_on,
                     target_c: state.set_temp.into(),
                     relay: state.heater,
+                    dries: state.drying,
+                    dry_c: state.programme.0.into(),
                 }
             }
         }

@@ -26,6 +26,8 @@ pub(crate) struct Moment {
     pub(crate) now: Millis,
     /// What Klipper wants, if it is alive, ready, heard, and has obeyed every forced off.
     pub(crate) wanted: Option<f64>,
+    /// It is filament that is to be warm.
+    pub(crate) dry: bool,
     /// The session calls itself connected, and nothing is in the way of it.
     pub(crate) reached: bool,
     /// The device says that it cannot heat, or has said nothing for too long.
@@ -41,7 +43,7 @@ pub(crate) struct Moment {
 pub(crate) struct Reference {
     /// Told of everything that happens; elsewhere it has nothing to judge by.
     pub(crate) is_told: bool,
-    wanted: Option<f64>,
+    wanted: (Option<f64>, bool),
     wanted_since: Millis,
     reached_since: Option<Millis>,
     excused_until: Millis,
@@ -76,8 +78,9 @@ impl Reference {
             return;
         }
         let now = moment.now;
-        if moment.wanted != self.wanted {
-            self.wanted = moment.wanted;
+        let wanted = (moment.wanted, moment.dry);
+        if wanted != self.wanted {
+            self.wanted = wanted;
             self.wanted_since = now;
         }
         if moment.excused {
@@ -131,6 +134,7 @@ mod tests {
         Moment {
             now,
             wanted,
+            dry: false,
             reached: true,
             excused: false,
             faulty: false,

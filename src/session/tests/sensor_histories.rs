@@ -1,10 +1,11 @@
-//! Random histories with Klipper's sensors: whatever they say, and whenever they go silent, no rule
-//! breaks on the way (`World` checks every command), and in the end the chamber is heated.
+//! Random histories with Klipper's sensors and its bed: whatever they say, and whenever they go silent,
+//! no rule breaks on the way (`World` checks every command), and in the end the chamber is heated, by
+//! a target of its own and by the bed's.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::super::{Chamber, Config, Cutoff, Link, Millis, Sample};
+use super::super::{Chamber, Config, Cutoff, Link, Millis, Sample, Step as Line};
 use super::histories::{Step as Other, apply, cases, mend, step as other};
 use super::world::World;
 use crate::sim::{Cavity, Enclosure, Setup};
@@ -21,6 +22,8 @@ enum Step {
     /// It is well, and says so all the time from now on, or no more.
     CutoffIsWell(bool),
     Door(bool),
+    /// The bed gets this target.
+    Bed(f64),
     Heat(u8, Millis),
 }
 
@@ -48,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (odd, age).prop_map(|(celsius, age)| Step::Cutoff(celsius, age)),
         3 => any::<bool>().prop_map(Step::CutoffIsWell),
         1 => any::<bool>().prop_map(Step::Door),
+        4 => prop::sample::select(vec![0.0, 0.0, 60.0, 80.0, 100.0]).prop_map(Step::Bed),
         3 => (30..=60_u8, 60_000..900_000_u64).prop_map(|(wish, time)| Step::Heat(wish, time)),
     ]
 }
@@ -72,6 +76,7 @@ fn take(world: &mut World, step: &Step) {
             world.around.cutoff = sample(*celsius, (*age).min(now));
         }
         Step::CutoffIsWell(is) => world.cutoff_is_well = *is,
+        Step::Bed(target) => world.around.bed = Some(*target),
         Step::Door(is_open) => world.device.set_door(*is_open),
         Step::Heat(wish, time) => {
             world.set_target(f64::from(*wish));
@@ -91,10 +96,12 @@ proptest! {
     fn no_history_with_klippers_sensors_breaks_a_rule(
         steps in prop::collection::vec(step(), 1..60)
     ) {
+        let table = [(80.0, 40.0), (100.0, 45.0)];
         let config = Config {
             max_target: 70,
             chamber: Some(Chamber { sensor: "temperature_sensor cavity".into(), max_boost: 9 }),
             cutoff: Some(Cutoff { sensor: "temperature_sensor top".into(), celsius: 70.0 }),
+            follow: table.map(|(bed, chamber)| Line { bed, chamber }).to_vec(),
             ..Config::default()
         };
         let enclosure = Enclosure { cavity: Some(Cavity::default()), ..Enclosure::default() };
@@ -106,6 +113,7 @@ proptest! {
         world.device.set_door(false);
         world.cavity_every = Some(1_000);
         world.cutoff_is_well = true;
+        world.around.bed = Some(0.0);
         world.set_target(0.0);
         world.run(345_000);
         prop_assert_eq!(world.snapshot().link, Link::Connected);
@@ -113,6 +121,12 @@ proptest! {
 
         let forced_offs = world.snapshot().forced_offs;
         world.device.set_chamber(30.0);
+        world.around.bed = Some(100.0);
+        world.run(20_000);
+        prop_assert_eq!(world.state(), (1, 45), "does not follow; {:?}", world.lines);
+        world.around.bed = Some(0.0);
+        world.run(20_000);
+        prop_assert_eq!(world.state().0, 0, "on without the bed; {:?}", world.lines);
         world.set_target(45.0);
         world.run(20_000);
         prop_assert_eq!(world.state(), (1, 45), "does not heat; {:?}", world.lines);

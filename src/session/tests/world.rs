@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::{
-    Claim, Command, Config, Conn, Input, Link, Millis, Sample, Session, Snapshot, Surroundings,
-    Wish,
+    Claim, Command, Config, Conn, Input, Link, Millis, Reason, Sample, Session, Snapshot,
+    Surroundings, Wish,
 };
 use super::klipper::{DRAIN, Klipper};
 use super::reference::{Moment, Reference};
@@ -73,6 +73,8 @@ pub(crate) struct World {
     pub(crate) lines: Vec<String>,
     pub(crate) connects: Vec<Millis>,
     pub(crate) ended: bool,
+    /// When the last drying was wished for.
+    pub(crate) dry_since: Millis,
     /// What Klipper's sensors have said.
     pub(crate) around: Surroundings,
     /// How often Klipper hears of the cavity.
@@ -137,6 +139,7 @@ impl World {
             lines: Vec::new(),
             connects: Vec::new(),
             ended: false,
+            dry_since: 0,
             around: Surroundings::default(),
             cavity_every: None,
             cavity_step: 0.1,
@@ -188,7 +191,14 @@ impl World {
     // Klipper's side
 
     pub(crate) fn set_target(&mut self, target: f64) {
-        self.klipper.target = target;
+        self.klipper.set(target);
+        self.look_around();
+        self.say_wish();
+    }
+
+    pub(crate) fn dry(&mut self, target: f64) {
+        self.klipper.dry(target);
+        self.look_around();
         self.say_wish();
     }
 
@@ -280,7 +290,11 @@ impl World {
     }
 
     fn say_wish(&mut self) {
+        let said = self.klipper.said;
         if let Some(wish) = self.klipper.new_wish() {
+            if said.is_none_or(|said| (said.target, said.dry) != (wish.target, wish.dry)) {
+                self.dry_since = self.now;
+            }
             self.tell(Input::Wish(wish));
             self.check_off(&wish);
             self.judge();
@@ -291,12 +305,21 @@ impl World {
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
         self.listen();
-        self.session.surround(self.around);
-        self.heard = self.around;
+        self.look_around();
         self.say_wish();
         if self.klipper.obeys(&self.snapshot()) {
             self.say_wish();
         }
+        if self.klipper.follows(&self.snapshot()) {
+            self.say_wish();
+        }
+    }
+
+    fn look_around(&mut self) {
+        self.session.surround(self.around);
+        self.heard = self.around;
+        let bed = self.around.bed;
+        self.klipper.bed_was_off |= bed.is_some_and(|bed| bed <= 0.0);
     }
 
     /// Klipper's own sensors.
@@ -499,14 +522,27 @@ impl World {
         if self.klipper.stalled {
             self.reference.unrest(self.now); // the lease ends whatever it wants then
         }
+        let wanted = self.klipper.wants(self.now, lease, snapshot.forced_offs);
+        let dry = self.klipper.dry && wanted.is_some();
+        let dried = snapshot
+            .forced_off
+            .is_some_and(|f| f.reason == Reason::Dried);
+        if dried {
+            self.reference.starts_anew(snapshot.forced_offs); // its end is no alarm
+        }
         self.reference.judge(&Moment {
             now: self.now,
-            wanted: self.klipper.wants(self.now, lease, snapshot.forced_offs),
+            wanted,
+            dry,
             reached: snapshot.link == Link::Connected && !in_the_way,
             excused: snapshot.lost || blocked || self.faulty,
             faulty: self.faulty,
-            on: state.work_on,
-            target: f64::from(state.set_temp),
+            on: if dry { state.drying } else { state.work_on },
+            target: f64::from(if dry {
+                state.programme.0
+            } else {
+                state.set_temp
+            }),
             forced_offs: snapshot.forced_offs,
         });
     }
@@ -711,6 +747,9 @@ impl World {
             assert!((-40.0..cutoff.celsius).contains(&sample.celsius), "hot");
             assert!(!self.hot, "heat before it was 5 C cooler");
         }
+        if self.klipper.dry {
+            return self.check_dry(target, snapshot.boost, text);
+        }
         let degrees = (target + f64::from(snapshot.boost)).round().clamp(1.0, max);
         let keys = ["set_temp", "temp"]; // the latter in 0.0.0
         assert!(
@@ -718,6 +757,21 @@ impl World {
                 .any(|key| text.contains(&format!("\"{key}\":{degrees},"))),
             "not the current wish: {text}"
         );
+    }
+
+    /// The current wish to dry, for as long as is left of it.
+    fn check_dry(&self, target: f64, boost: u8, text: &str) {
+        assert_eq!(boost, 0, "boosted for filament");
+        let most = f64::from(self.config.max_target).min(60.0);
+        let degrees = target.min(most).round();
+        let gone = self.now - self.dry_since;
+        let left = (u64::from(self.config.drying_hours) * 3_600_000).checked_sub(gone);
+        let hours = left
+            .expect("dries after the end")
+            .div_ceil(3_600_000)
+            .max(1);
+        let is = format!("\"filament_temp\":{degrees},\"filament_timer\":{hours},");
+        assert!(text.contains(&is), "not the current wish: {text}, {is}");
     }
 
     /// One degree in 120 s and within its limits, or away at once.
@@ -772,10 +826,10 @@ impl World {
 
 /// A deadline is no later than what is due: just before the next thing happens there is nothing to do.
 pub(crate) fn assert_nothing_was_due(session: &Session, now: Millis, next: Millis) {
-    // A sample: each look is a copy of the session. The boost is in no hurry: it is looked at in
-    // whichever turn comes.
-    let boosts = session.config.chamber.is_some();
-    if next > now + 1 && next % 7 == 0 && !boosts {
+    // A sample: each look is a copy of the session. The boost and the bed are in no hurry: they are
+    // looked at in whichever turn comes.
+    let no_hurry = session.config.chamber.is_some() || !session.config.follow.is_empty();
+    if next > now + 1 && next % 7 == 0 && !no_hurry {
         let mut copy = session.clone();
         copy.handle(next - 1, Input::Tick);
         let done = copy.poll();

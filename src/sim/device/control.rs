@@ -136,6 +136,15 @@ impl Device {
         }
     }
 
+    pub(super) fn is_drying(&self) -> bool {
+        self.live.work_on && self.control.isrunning && self.mode() == Some(Mode::Drying)
+    }
+
+    pub(super) fn programme(&self) -> (u8, u8) {
+        let programme = self.active_profile();
+        (programme.temp, programme.hours)
+    }
+
     fn mode(&self) -> Option<Mode> {
         self.firmware.mode_of(self.live.work_mode)
     }
