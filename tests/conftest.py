@@ -69,6 +69,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "in_process: measures in the process of the tests, so not over the klippy of KLIPPER_DIR",
+        "real_klippy: is about what klippy_stub does not have, so only over that of KLIPPER_DIR",
         "alone: what runs beside it disturbs it, so it comes after the tests that run at once",
     ):
         config.addinivalue_line("markers", line)
@@ -99,10 +100,10 @@ reapers: list[subprocess.Popen[bytes]] = []  # kept: one that is forgotten would
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get("KLIPPER_DIR"):
-        out = [item for item in items if item.get_closest_marker("in_process")]
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
+    marker = "in_process" if os.environ.get("KLIPPER_DIR") else "real_klippy"
+    out = [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
