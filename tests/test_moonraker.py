@@ -6,6 +6,7 @@ write is tried over its HTTP API. None of their screens is looked at.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,11 +85,11 @@ class Front:
         return any(all(part in line for part in parts) for line in self.moonraker.console())
 
 
-@pytest.fixture
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("front")  # short: Moonraker has a Unix socket in there
+@contextlib.contextmanager
+def fronts(folder: Path, *options: str) -> Iterator[Front]:
+    """In a folder with a short name: Moonraker has a Unix socket in there."""
     data = folder / "data"
-    options = ("--listen", "127.{}.{}.{}:0".format(*(1 + b % 250 for b in os.urandom(3))))
+    options += ("--listen", "127.{}.{}.{}:0".format(*(1 + b % 250 for b in os.urandom(3))))
     with Simulator(folder / "simulator", *options) as simulator:
         mark = simulator.mark()
         simulator.inject("button power")  # a new device is on
@@ -101,6 +102,19 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
             front = Front(moonraker, printer, simulator)
             front.wait_live()
             yield front
+
+
+@pytest.fixture
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with fronts(tmp_path_factory.mktemp("front")) as front:
+        yield front
+
+
+@pytest.fixture
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """With a chamber that is warm within seconds."""
+    with fronts(tmp_path_factory.mktemp("quick"), "--speed", "100") as front:
+        yield front
 
 
 # What is read
@@ -263,13 +277,14 @@ def test_save_config_writes_nothing_of_the_heater(front: Front) -> None:
 def test_a_print_is_paused_and_resumed_with_a_warm_chamber(front: Front) -> None:
     moonraker = front.moonraker
     start_print(front)
+    mark = front.simulator.mark()
     moonraker.post("/printer/print/pause")
     moonraker.wait_for(lambda: print_state(front) == "paused", "paused")
     assert front.target() == 45
     moonraker.post("/printer/print/resume")
     moonraker.wait_for(lambda: print_state(front) == "printing", "printing")
     assert front.target() == 45
-    assert front.simulator.find("state", front.simulator.mark()) is None
+    assert front.simulator.frames(mark) == []  # it was never off
 
 
 def test_cancel_print_turns_the_device_off(front: Front) -> None:
@@ -288,6 +303,47 @@ def test_a_device_that_is_turned_off_does_not_stop_the_print(front: Front) -> No
     front.simulator.wait_for("state", mark, work_on=0)
     front.moonraker.wait_for(lambda: front.target() == 0, "the target is dropped")
     assert print_state(front) == "printing"
+
+
+# As the slicers write them (docs/slicers.md), with a pause for the machine's start code.
+ORCA = """
+M191 S32 ;set chamber_temperature and wait for it to be reached
+G4 P1500
+M400
+M141 S0;set chamber_temperature
+"""
+PRUSA = """
+M141 S35 ; set chamber temperature
+G4 P1500
+M400
+M191 S32 ; set chamber temperature and wait for it to be reached
+M141 S35 ; set chamber temperature
+G4 P1500
+M400
+TURN_OFF_HEATERS
+"""
+
+
+@pytest.mark.parametrize(("text", "targets"), [(ORCA, [32]), (PRUSA, [35, 32, 35])])
+def test_the_lines_of_slicers_warm_the_chamber(quick: Front, text: str, targets: list[int]) -> None:
+    mark = quick.simulator.mark()
+    quick.moonraker.upload("lines.gcode", text)
+    quick.moonraker.post("/printer/print/start", filename="lines.gcode")
+    quick.moonraker.wait_for(lambda: print_state(quick) == "complete", "complete")
+    quick.simulator.wait_for("state", mark, work_on=0)
+    asked = [frame["set_temp"] for frame in quick.simulator.frames(mark) if "set_temp" in frame]
+    assert asked == targets
+    warmest = max(degrees or 0 for degrees in quick.moonraker.history(HEATER, "temperatures"))
+    assert warmest >= 31
+
+
+def test_a_file_that_asks_for_too_much_ends_with_the_reason(front: Front) -> None:
+    front.moonraker.upload("hot.gcode", "M191 S80\nG4 P60000\n")
+    front.moonraker.post("/printer/print/start", filename="hot.gcode")
+    front.moonraker.wait_for(lambda: print_state(front) == "error", "the print ends")
+    status = front.moonraker.query("print_stats")["print_stats"]
+    assert "max_target" in status["message"]
+    assert front.target() == 0
 
 
 def wait_drawn(front: Front) -> None:
