@@ -12,6 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, TypeVar
@@ -202,6 +203,24 @@ class Moonraker:
         """Wait until klippy is ready, and Moonraker knows its sensors."""
         self.wait_for(lambda: self.state() == "ready", "klippy is ready")
 
+    @contextlib.contextmanager
+    def updates(self, *names: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """What changes in printer objects, as it is pushed to front ends.
+
+        Over Moonraker's Unix socket: the messages are the same as over its websocket.
+        """
+        ask = {
+            "jsonrpc": "2.0",
+            "method": "printer.objects.subscribe",
+            "params": {"objects": dict.fromkeys(names)},
+            "id": 1,
+        }
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT)
+            client.connect(str(self.data / "comms" / "moonraker.sock"))
+            client.sendall(json.dumps(ask).encode() + b"\x03")
+            yield _updates(client)
+
     # Its end
 
     def close(self) -> None:
@@ -219,6 +238,21 @@ class Moonraker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _updates(client: socket.socket) -> Iterator[dict[str, Any]]:
+    data = b""
+    while True:
+        received = client.recv(65536)
+        if not received:
+            raise MoonrakerError("Moonraker closed the connection")
+        *messages, data = (data + received).split(b"\x03")
+        for text in messages:
+            message = json.loads(text, parse_constant=_refuse)
+            if message.get("id") == 1:
+                yield message["result"]["status"]
+            elif message.get("method") == "notify_status_update":
+                yield message["params"][0]
 
 
 def _refuse(constant: str) -> None:

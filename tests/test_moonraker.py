@@ -158,6 +158,19 @@ def test_the_curves_have_temperature_and_target(front: Front) -> None:
     assert curves["temperatures"][-1] == pytest.approx(reading, abs=2)
 
 
+def test_a_front_end_is_told_what_changes(front: Front) -> None:
+    with front.moonraker.updates(HEATER, "panda_breath") as updates:
+        whole = next(updates)
+        assert whole["panda_breath"]["target"] == 0
+        front.heat()
+        waits = {HEATER: "target", "panda_breath": "device_target"}
+        for update in updates:
+            for name in [n for n, field in waits.items() if update.get(n, {}).get(field) == 45]:
+                del waits[name]
+            if not waits:
+                break
+
+
 def test_a_silent_device_is_0_in_the_curves_and_null_in_the_status(front: Front) -> None:
     front.simulator.inject("hang all")
     status = front.moonraker.wait_for(lambda: stale_status(front), "the reading is stale")
@@ -294,6 +307,18 @@ def test_a_print_is_paused_and_resumed_with_a_warm_chamber(front: Front) -> None
     moonraker.wait_for(lambda: print_state(front) == "printing", "printing")
     assert front.target() == 45
     assert front.simulator.frames(mark) == []  # it was never off
+
+
+def test_a_pause_that_outlasts_idle_timeout_leaves_the_chamber_off(front: Front) -> None:
+    moonraker = front.moonraker
+    start_print(front)
+    mark = front.simulator.mark()
+    moonraker.post("/printer/print/pause")
+    moonraker.gcode("SET_IDLE_TIMEOUT TIMEOUT=1")
+    front.simulator.wait_for("state", mark, work_on=0)
+    moonraker.post("/printer/print/resume")
+    moonraker.wait_for(lambda: print_state(front) == "printing", "printing")
+    assert front.target() == 0
 
 
 def test_cancel_print_turns_the_device_off(front: Front) -> None:
