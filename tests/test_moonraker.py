@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from moonraker import Moonraker, MoonrakerError
@@ -26,12 +26,6 @@ CONFIG = """
 [pause_resume]
 [display_status]
 [skew_correction]
-[imagined_pins]
-
-[heater_fan chamber_fan]
-pin: imagined:fan
-heater: panda_breath
-heater_temp: 70
 
 [virtual_sdcard]
 path: {gcodes}
@@ -66,12 +60,11 @@ class Front:
         target: float = self.moonraker.query(HEATER)[HEATER]["target"]
         return target
 
-    def wait_live(self) -> None:
+    def wait_live(self, name: str = "panda_breath") -> None:
         """Until the device has been heard."""
         self.moonraker.wait_ready()
         self.moonraker.wait_for(
-            lambda: self.moonraker.query("panda_breath")["panda_breath"]["temperature"] is not None,
-            "a reading",
+            lambda: self.moonraker.query(name)[name]["temperature"] is not None, "a reading"
         )
 
     def heat(self, target: int = 45) -> None:
@@ -85,16 +78,38 @@ class Front:
         return any(all(part in line for part in parts) for line in self.moonraker.console())
 
 
+FAN = """
+[imagined_pins]
+[heater_fan chamber_fan]
+pin: imagined:fan
+heater: panda_breath
+heater_temp: 70
+"""
+
+
+def one_device(simulator: Simulator) -> str:
+    return FAN + simulator.section(options="gcode_id: C")
+
+
+def two_devices(simulator: Simulator) -> str:
+    """One with a name, and one with a heater section of the user's own."""
+    own = "[heater_generic chamber]\nheater_pin: panda_breath:pwm\nsensor_type: panda_breath\n"
+    own += "control: watermark\nmin_temp: 0\nmax_temp: 70\n"
+    return simulator.section(0, "panda_breath left") + simulator.section(1) + own
+
+
 @contextlib.contextmanager
-def fronts(folder: Path, *options: str) -> Iterator[Front]:
+def fronts(
+    folder: Path, *options: str, sections: Callable[[Simulator], str] = one_device, count: int = 1
+) -> Iterator[Front]:
     """In a folder with a short name: Moonraker has a Unix socket in there."""
     data = folder / "data"
     options += ("--listen", "127.{}.{}.{}:0".format(*(1 + b % 250 for b in os.urandom(3))))
-    with Simulator(folder / "simulator", *options) as simulator:
+    with Simulator(folder / "simulator", *options, count=count) as simulator:
         mark = simulator.mark()
         simulator.inject("button power")  # a new device is on
         simulator.wait_for("state", mark, work_on=0)
-        config = simulator.section(options="gcode_id: C") + CONFIG.format(gcodes=data / "gcodes")
+        config = sections(simulator) + CONFIG.format(gcodes=data / "gcodes")
         printer = printer_from_environment(config, data / "config", (SHIM, PINS))
         example = ROOT / "examples" / "m141_m191.cfg"
         (printer.workdir / example.name).write_text(example.read_text())
@@ -146,6 +161,26 @@ def test_a_front_end_reads_the_configuration(front: Front) -> None:
     assert configfile["settings"]["verify_heater panda_breath"]["check_gain_time"] == 360
     assert configfile["warnings"] == []
     assert configfile["save_config_pending"] is False
+
+
+def test_names_and_sections_of_the_users_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("two")
+    heaters = {"heater_generic left": 80, "heater_generic chamber": 70}
+    with fronts(folder, sections=two_devices, count=2) as front:
+        status = front.moonraker.query(
+            "heaters", "configfile", "panda_breath", "panda_breath left", *heaters
+        )
+        assert set(heaters) == set(status["heaters"]["available_heaters"])
+        assert "link" in status["panda_breath"]
+        assert "link" in status["panda_breath left"]
+        for device, (heater, max_temp) in enumerate(heaters.items()):
+            assert status["configfile"]["config"][heater]["max_temp"] == str(max_temp)
+            assert status["configfile"]["settings"][heater]["max_temp"] == max_temp
+            front.wait_live("panda_breath" if device else "panda_breath left")
+            mark = front.simulator.mark()
+            name = heater.split()[-1]
+            front.moonraker.gcode(f"SET_HEATER_TEMPERATURE HEATER={name} TARGET=45")
+            front.simulator.wait_for("state", mark, device=device, work_on=1, set_temp=45)
 
 
 def test_the_curves_have_temperature_and_target(front: Front) -> None:
