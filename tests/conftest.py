@@ -21,7 +21,7 @@ if str(ROOT) not in sys.path:
 
 import reaper  # noqa: E402
 from fake_native import Driver  # noqa: E402
-from printers import KlippyPrinter, PrinterError, printer_from_environment  # noqa: E402
+from printers import PINS, SHIM, KlippyPrinter, PrinterError, printer_from_environment  # noqa: E402
 
 from klippy_stub import Host, ManualClock  # noqa: E402
 
@@ -83,7 +83,7 @@ def hold_checkout(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
     with contextlib.suppress(PrinterError):  # the tests that need it say so
-        printer = printer_from_environment("", Path(folder.name))
+        printer = printer_from_environment("", Path(folder.name), (SHIM, PINS))
         if isinstance(printer, KlippyPrinter):
             config.add_cleanup(printer.close)
             printer.hold_checkout()

@@ -199,10 +199,6 @@ class Moonraker:
         state: str = self.get("/server/info")["klippy_state"]
         return state
 
-    def wait_ready(self) -> None:
-        """Wait until klippy is ready, and Moonraker knows its sensors."""
-        self.wait_for(lambda: self.state() == "ready", "klippy is ready")
-
     @contextlib.contextmanager
     def updates(self, *names: str) -> Iterator[Iterator[dict[str, Any]]]:
         """What changes in printer objects, as it is pushed to front ends.

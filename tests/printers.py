@@ -28,6 +28,7 @@ import reaper
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "python" / "panda_breath.py"
+PINS = ROOT / "tests" / "imagined_pins.py"  # for sections that want a pin, on real klippy
 POLL = 0.01  # s between two looks at something that cannot be waited for
 
 T = TypeVar("T")

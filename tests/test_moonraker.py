@@ -14,14 +14,13 @@ from typing import Any, Callable
 
 import pytest
 from moonraker import Moonraker, MoonrakerError
-from printers import ROOT, SHIM, Printer, printer_from_environment
+from printers import PINS, ROOT, SHIM, Printer, printer_from_environment
 from simulator import Simulator
 
 # The first of them installs Moonraker.
 pytestmark = [pytest.mark.real_klippy, pytest.mark.timeout(300)]
 
 HEATER = "heater_generic panda_breath"
-PINS = Path(__file__).with_name("imagined_pins.py")
 CONFIG = """
 [pause_resume]
 [display_status]
@@ -61,11 +60,15 @@ class Front:
         return target
 
     def wait_live(self, name: str = "panda_breath") -> None:
-        """Until the device has been heard."""
-        self.moonraker.wait_ready()
-        self.moonraker.wait_for(
-            lambda: self.moonraker.query(name)[name]["temperature"] is not None, "a reading"
-        )
+        """Until klippy is ready and has heard the device."""
+
+        def live() -> bool:
+            with contextlib.suppress(MoonrakerError):  # klippy restarts
+                status = self.moonraker.query(name)[name]
+                return self.moonraker.state() == "ready" and status["temperature"] is not None
+            return False
+
+        self.moonraker.wait_for(live, "a reading")
 
     def heat(self, target: int = 45) -> None:
         """Heat, as the field for the target does."""
@@ -306,6 +309,8 @@ def test_a_restart_turns_the_device_off_and_the_curves_go_on(front: Front) -> No
     wait_drawn(front)
     front.moonraker.post("/printer/restart")
     front.simulator.wait_for("state", mark, work_on=0)
+    # Before that Moonraker may still ask the old one.
+    front.printer.wait_for(lambda: "Restarting printer" in front.printer.log_text())
     front.wait_live()
     assert front.target() == 0
     assert 45 in front.moonraker.history(HEATER, "targets")
