@@ -21,7 +21,7 @@ if str(ROOT) not in sys.path:
 
 import reaper  # noqa: E402
 from fake_native import Driver  # noqa: E402
-from printers import KlippyPrinter, PrinterError, printer_from_environment  # noqa: E402
+from printers import PINS, SHIM, KlippyPrinter, PrinterError, printer_from_environment  # noqa: E402
 
 from klippy_stub import Host, ManualClock  # noqa: E402
 
@@ -69,6 +69,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "in_process: measures in the process of the tests, so not over the klippy of KLIPPER_DIR",
+        "real_klippy: is about what klippy_stub does not have, so only over that of KLIPPER_DIR",
         "alone: what runs beside it disturbs it, so it comes after the tests that run at once",
     ):
         config.addinivalue_line("markers", line)
@@ -82,7 +83,7 @@ def hold_checkout(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
     with contextlib.suppress(PrinterError):  # the tests that need it say so
-        printer = printer_from_environment("", Path(folder.name))
+        printer = printer_from_environment("", Path(folder.name), (SHIM, PINS))
         if isinstance(printer, KlippyPrinter):
             config.add_cleanup(printer.close)
             printer.hold_checkout()
@@ -99,10 +100,10 @@ reapers: list[subprocess.Popen[bytes]] = []  # kept: one that is forgotten would
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get("KLIPPER_DIR"):
-        out = [item for item in items if item.get_closest_marker("in_process")]
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
+    marker = "in_process" if os.environ.get("KLIPPER_DIR") else "real_klippy"
+    out = [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -28,6 +28,7 @@ import reaper
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIM = ROOT / "python" / "panda_breath.py"
+PINS = ROOT / "tests" / "imagined_pins.py"  # for sections that want a pin, on real klippy
 POLL = 0.01  # s between two looks at something that cannot be waited for
 
 T = TypeVar("T")
@@ -219,7 +220,7 @@ class Printer:
             _bury(self._process)
         self.prepare()
         self.start_mcu(timeout)
-        command = [*self.command(), "-a", str(self._run_dir / "api"), "-l", str(self.log_path)]
+        command = [*self.command(), "-a", str(self.api_path), "-l", str(self.log_path)]
         self._process = self._spawn(command, self.environment())
 
     def restart(self, kind: str = "RESTART", timeout: float = 30.0) -> None:
@@ -379,6 +380,11 @@ class Printer:
     # Its process
 
     @property
+    def api_path(self) -> Path:
+        """Klippy's API socket, for others to connect to."""
+        return self._run_dir / "api"
+
+    @property
     def pid(self) -> int:
         """Klippy's process id; the same one after a RESTART."""
         if self._process is None:
@@ -422,7 +428,7 @@ class Printer:
                 if code is not None:
                     raise PrinterError(self._report(f"klippy has ended with code {code}"))
                 try:
-                    connection = Connection(self._run_dir / "api", self._hear)
+                    connection = Connection(self.api_path, self._hear)
                     break
                 except OSError as error:
                     if time.monotonic() > deadline:

@@ -22,6 +22,7 @@ fn heard(session: &mut Session, at: Millis) {
     session.surround(Surroundings {
         chamber: Some(Sample { celsius: 40.0, at }),
         cutoff: None,
+        bed: None,
     });
 }
 
