@@ -2,6 +2,10 @@
 
 pub mod bind;
 mod guard_service;
+pub mod monitor;
+pub mod record;
+pub mod replay;
+pub mod report;
 mod simulate;
 
 use std::ffi::OsString;
@@ -21,6 +25,10 @@ struct Arguments {
 enum Command {
     BindBroker(bind::BindArguments),
     GuardService(guard_service::Arguments),
+    Monitor(monitor::Arguments),
+    Record(record::Arguments),
+    Replay(replay::Arguments),
+    Report(report::Arguments),
     Simulate(Box<simulate::Arguments>),
     UnbindBroker(bind::UnbindArguments),
 }
@@ -38,6 +46,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
         Command::GuardService(_) => guard_service::run(),
+        Command::Monitor(arguments) => monitor::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Simulate(arguments) => simulate::run(*arguments),
         Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
     };
@@ -90,6 +102,18 @@ mod tests {
         assert_eq!(code(&["simulate", "--inject", "/nonexistent/inject"]), 1);
         assert_eq!(code(&["guard-service", "--help"]), 0);
         assert_eq!(code(&["guard-service", "now"]), 2);
+        for command in ["monitor", "record", "replay", "report"] {
+            assert_eq!(code(&[command, "--help"]), 0);
+            assert_eq!(code(&[command]), 2);
+        }
+        assert_eq!(code(&["monitor", "http://127.2.0.3/"]), 2);
+        assert_eq!(code(&["monitor", "127.2.0.3", "--refresh", "1"]), 2);
+        assert_eq!(code(&["monitor", "127.2.0.3", "--for", "0"]), 2);
+        assert_eq!(code(&["record", "127.2.0.3", "/nonexistent/file"]), 1);
+        assert_eq!(code(&["record", "127.2.0.3", "f", "--max-size", "0"]), 2);
+        assert_eq!(code(&["replay", "/nonexistent/file"]), 1);
+        assert_eq!(code(&["replay", "/dev/null", "--target", "61"]), 2);
+        assert_eq!(code(&["report", "/nonexistent/file"]), 1);
         assert_eq!(code(&["bind-broker", "--help"]), 0);
         assert_eq!(code(&["bind-broker", "127.2.0.3"]), 2);
         assert_eq!(code(&["bind-broker", "127.2.0.3:1", "--broker", "name"]), 2);

@@ -11,7 +11,8 @@
 //! * `link`: one connection, from a name to messages
 //! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
-//! * [`visit`]: beside the thread, one short connection to a device, for commands
+//! * [`visit`]: beside the thread, one short connection to a device, for commands; [`watch`]: one
+//!   that only listens
 
 #[cfg(test)]
 mod bug;
@@ -29,6 +30,7 @@ mod shared;
 mod task;
 mod testament;
 pub mod visit;
+pub mod watch;
 mod websocket;
 
 use std::collections::BTreeMap;
