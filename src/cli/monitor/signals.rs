@@ -54,7 +54,11 @@ impl Signals {
             }
             // The number of the signal comes first in what is read (signalfd(2)).
             let mut bytes = [0; size_of::<siginfo>()];
-            if !self.file.try_read(&mut bytes).is_ok_and(|len| len == bytes.len()) {
+            if !self
+                .file
+                .try_read(&mut bytes)
+                .is_ok_and(|len| len == bytes.len())
+            {
                 continue;
             }
             let number = i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
