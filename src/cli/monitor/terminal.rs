@@ -43,6 +43,8 @@ impl Page {
         let mut modes = before.clone();
         // Keys come at once and are not shown; Ctrl-C and Ctrl-Z are signals as ever.
         modes.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
+        // Ctrl-C would otherwise throw away what is written right after it: the way back.
+        modes.local_modes |= LocalModes::NOFLSH;
         modes.special_codes[SpecialCodeIndex::VMIN] = 1;
         modes.special_codes[SpecialCodeIndex::VTIME] = 0;
         let file = self.file.try_clone()?;
@@ -74,17 +76,21 @@ impl Page {
         (columns.max(LEAST.0).into(), rows.max(LEAST.1).into())
     }
 
-    /// Draws these lines, in one go so that nothing flickers.
+    /// Draws these lines, in one go so that nothing flickers. No more of them than there are rows.
     pub(crate) fn draw(&self, lines: &[String]) -> io::Result<()> {
         let mut text = String::from("\x1b[H");
         for (n, line) in lines.iter().enumerate() {
             if n > 0 {
                 text.push_str("\r\n");
             }
+            // Cleared first: after a full line this would take its last character.
+            text.push_str("\x1b[2K");
             text.push_str(line);
-            text.push_str("\x1b[0m\x1b[K");
+            text.push_str("\x1b[0m");
         }
-        text.push_str("\x1b[J");
+        if lines.len() < self.size().1 {
+            text.push_str("\r\n\x1b[J");
+        }
         self.write(text.as_bytes())
     }
 
@@ -102,8 +108,8 @@ impl Drop for Page {
 /// As it was; more than once does no harm.
 fn leave() {
     if let Some(Before { file, modes }) = ENTERED.lock().take() {
-        let _ = write_all(&file, LEAVE.as_bytes());
         let _ = tcsetattr(&file, OptionalActions::Drain, &modes);
+        let _ = write_all(&file, LEAVE.as_bytes());
     }
 }
 
@@ -170,7 +176,10 @@ mod tests {
         assert_eq!(modes(&program), before);
         let text = shown(&person);
         assert!(text.starts_with(ENTER) && text.ends_with(LEAVE), "{text:?}");
-        assert!(text.contains("\x1b[Ha\x1b[0m\x1b[K\r\nb"), "{text:?}");
+        assert!(
+            text.contains("\x1b[H\x1b[2Ka\x1b[0m\r\n\x1b[2Kb"),
+            "{text:?}"
+        );
 
         let panicked = std::panic::catch_unwind(|| {
             let _page = Page::enter(&program).unwrap();

@@ -16,6 +16,9 @@ use crate::session::{Claim, Command, Config, Conn, Input, Millis, OnExternalOn, 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80);
 /// Always the same, so that a replay does what the recording did.
 const SEED: u64 = 1;
+/// While recording something happens much more often than this, if only an attempt to connect:
+/// whoever recorded slept meanwhile.
+const SLEPT: Millis = 3_600_000;
 
 /// Something a session concludes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +108,9 @@ impl Observer {
 
     /// Time passes.
     pub(crate) fn advance(&mut self, to: Millis) {
+        if to.saturating_sub(self.turned_at) > SLEPT {
+            self.turn(to, Input::Tick);
+        }
         loop {
             let due = self.session.deadline(self.turned_at);
             if due > to {
