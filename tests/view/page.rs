@@ -49,9 +49,13 @@ impl Terminal {
         resize(&person, 80, 24);
         let before = format!("{:?}", tcgetattr(&program).unwrap());
         let stdio = || Stdio::from(program.try_clone().unwrap());
-        // On its main thread, because signals are for that one.
+        // Here it is not on the main thread, which must leave the signals alone.
         let child = Command::new("setsid")
-            .arg("--ctty")
+            .args([
+                "--ctty",
+                "env",
+                "--block-signal=INT,TERM,HUP,QUIT,TSTP,WINCH",
+            ])
             .arg(std::env::current_exe().unwrap())
             .args(["page::the_command", "--exact", "--ignored", "--nocapture"])
             .arg("--test-threads=1")
