@@ -61,6 +61,7 @@ impl Terminal {
             .arg("--test-threads=1")
             .env(ARGUMENTS, format!("monitor\n{}", simulator.address(0)))
             .env("LANG", "C.UTF-8")
+            .env("TERM", "xterm")
             .stdin(stdio())
             .stdout(stdio())
             .stderr(stdio())

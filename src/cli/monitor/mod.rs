@@ -115,7 +115,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
         window: arguments.window * 60,
     };
     in_runtime(async {
-        if !options.json && io::stdout().is_terminal() {
+        if !options.json && io::stdout().is_terminal() && can_be_drawn_on() {
             on_page(&options, style).await
         } else {
             let signals = Signals::new()?;
@@ -154,6 +154,11 @@ pub(crate) async fn signals_end(signals: &Signals) {
 /// Ctrl-Z, for real: goes on when the shell says so.
 fn stop_here() {
     let _ = kill_process(getpid(), Signal::STOP);
+}
+
+/// Not in an editor's shell window, for one.
+fn can_be_drawn_on() -> bool {
+    std::env::var_os("TERM").is_none_or(|kind| kind != "dumb" && !kind.is_empty())
 }
 
 fn speaks_unicode() -> bool {

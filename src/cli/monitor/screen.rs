@@ -99,8 +99,8 @@ fn head(view: &View, place: &str, now: Millis, columns: usize, style: Style) -> 
         let text = paint.map_or(text.clone(), |paint| style.paint(&text, paint));
         lines.push(format!("{name:<13}{text}"));
     };
-    let (text, stale) = temperature(view, now);
-    say("Temperature", &text, stale.then_some(Paint::Bad));
+    let (text, is_old) = temperature(view, now);
+    say("Temperature", &text, is_old.then_some(Paint::Bad));
     say("Target", &target(view), None);
     say("Device", &device(view, now), None);
     let fault = view.fault(now);

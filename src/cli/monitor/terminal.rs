@@ -154,10 +154,15 @@ mod tests {
         format!("{:?}", tcgetattr(terminal).unwrap())
     }
 
+    /// What was written, up to the way back.
     fn shown(person: &OwnedFd) -> String {
-        let mut buffer = [0; 4096];
-        let len = rustix::io::read(person, &mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(LEAVE.as_bytes()) {
+            let mut buffer = [0; 4096];
+            let len = rustix::io::read(person, &mut buffer).unwrap();
+            bytes.extend_from_slice(&buffer[..len]);
+        }
+        String::from_utf8(bytes).unwrap()
     }
 
     // One test, because a process has one page.
@@ -172,10 +177,8 @@ mod tests {
         assert_eq!(modes(&program), before);
         page.resume().unwrap();
         assert_ne!(modes(&program), before);
-        drop(page);
-        assert_eq!(modes(&program), before);
         let text = shown(&person);
-        assert!(text.starts_with(ENTER) && text.ends_with(LEAVE), "{text:?}");
+        assert!(text.starts_with(ENTER), "{text:?}");
         assert!(
             text.contains("\x1b[H\x1b[2Ka\x1b[0m\r\n\x1b[2Kb"),
             "{text:?}"
@@ -188,7 +191,6 @@ mod tests {
         assert!(panicked.is_err());
         assert_eq!(modes(&program), before);
         let text = shown(&person);
-        assert!(text.ends_with(LEAVE), "{text:?}");
-        assert_eq!(text.matches(LEAVE).count(), 1, "{text:?}");
+        assert_eq!(text, format!("{ENTER}{LEAVE}"), "once");
     }
 }
