@@ -12,13 +12,14 @@ use serde_json::Value;
 
 use super::{json, most_connections, place};
 
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
     "geheim",        // all names and passwords
     "0A0B0C",        // the MAC address in the name of the access point
     "127.0.0.1",     // where the device is
     "192.168.254.1", // its access point's address
     "PandaBreath",   // its host name
-    "00M09A",        // the printer's serial number
+    "01S00A",        // the printer's serial number
+    "192.0.2.",      // the stand-in for where it is
     "Simulated",
 ];
 
@@ -196,7 +197,7 @@ fn check_page(text: &str) {
             "{class}: one in the legend, and {html}"
         );
     }
-    for class in ["heater", "switch", "link", "off"] {
+    for class in ["heater", "switch", "link", "off", "lost", "unknown"] {
         assert!(with_class(class) >= 1, "{class}: {html}");
     }
     let all: String = page.descendants().filter_map(|node| node.text()).collect();

@@ -253,8 +253,8 @@ impl Observer {
                 self.turn(now, Input::Claimed(identity, ours));
             }
             Command::Tell(event) => {
-                self.concluded
-                    .push_back((now, Conclusion::Says(event.text)));
+                let text = event.text.replace(&format!(" at {}", NOWHERE.ip()), "");
+                self.concluded.push_back((now, Conclusion::Says(text)));
             }
             Command::Publish(..) | Command::End => {}
         }

@@ -23,7 +23,7 @@ const MOST_LINES: usize = 500;
 
 const STYLE: &str = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
 color:#222;background:#fff}svg{width:100%;height:auto;border:1px solid #ddd}table{border-collapse:\
-collapse}td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}td:first-child{\
+collapse;margin-bottom:1rem}td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}td:first-child{\
 white-space:nowrap;color:#555}";
 
 /// Make a page with pictures from a recording: one HTML file that needs nothing else.
@@ -151,7 +151,7 @@ fn summary(out: &mut String, recording: &Recording, series: &Series) -> std::fmt
             "Messages",
             format!("{}, {} not understood", series.messages, series.ignored),
         ),
-        ("Connection lost", format!("{} times", series.reconnects)),
+        ("Connection lost", times(series.reconnects)),
     ];
     out.push_str("<table>\n");
     for (name, text) in rows {
@@ -159,6 +159,14 @@ fn summary(out: &mut String, recording: &Recording, series: &Series) -> std::fmt
     }
     out.push_str("</table>\n");
     Ok(())
+}
+
+fn times(number: u32) -> String {
+    match number {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
+    }
 }
 
 fn table(out: &mut String, title: &str, lines: &[(u64, String)], more: usize) -> std::fmt::Result {

@@ -23,9 +23,9 @@ const ROUND: [u64; 14] = [
 
 const STYLE: &str = "\
 .page{fill:#fff}text{font:12px sans-serif;fill:#333}.title{font-weight:bold}\
-.grid{stroke:#ddd}.axis{stroke:#888}.temperature{fill:none;stroke:#c2410c;stroke-width:2}\
+.grid{stroke:#ddd}.axis{fill:none;stroke:#888}.temperature{fill:none;stroke:#c2410c;stroke-width:2}\
 .target{fill:none;stroke:#1d4ed8;stroke-width:1.5;stroke-dasharray:5 3}\
-.heater{fill:#ea580c}.switch{fill:#1d4ed8}.link{fill:#15803d}.off{fill:#eee}.unknown{fill:#c8c8c8}";
+.heater{fill:#ea580c}.switch{fill:#1d4ed8}.link{fill:#15803d}.off{fill:#eee}.lost{fill:#fca5a5}.unknown{fill:#c8c8c8}";
 
 /// Where things are.
 struct Scale {
@@ -262,9 +262,10 @@ fn lane(
         "<text x=\"{label}\" y=\"{middle}\" text-anchor=\"end\">{name}</text>"
     )?;
     let whole = WIDTH - LEFT - RIGHT;
+    let off = if class == "link" { "lost" } else { "off" };
     writeln!(
         out,
-        "<rect class=\"off\" x=\"{LEFT}\" y=\"{top}\" width=\"{whole}\" height=\"{BAR}\"/>"
+        "<rect class=\"{off}\" x=\"{LEFT}\" y=\"{top}\" width=\"{whole}\" height=\"{BAR}\"/>"
     )?;
     for (class, spans) in [("unknown", &lane.unknown), (class, &lane.on)] {
         let mut path = String::new();
