@@ -12,13 +12,14 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Signal, getpid, kill_process};
+use nix::sys::signal::{Signal, raise};
+use rustix::fs::{OFlags, open};
 use serde_json::json;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::record::format::utc_now;
+use crate::dialect::{Fault, Firmware, Identity, Mode};
 use crate::driver::visit::Place;
 use crate::driver::watch::{Watch, now};
 use crate::session::Millis;
@@ -153,7 +154,8 @@ pub(crate) async fn signals_end(signals: &Signals) {
 
 /// Ctrl-Z, for real: goes on when the shell says so.
 fn stop_here() {
-    let _ = kill_process(getpid(), Signal::STOP);
+    // To this thread, so that it does nothing more before: another might be the one to take it.
+    let _ = raise(Signal::SIGSTOP);
 }
 
 /// Not in an editor's shell window, for one.
@@ -234,7 +236,7 @@ impl Keys {
     /// that everybody shares who has the same opening of it, the shell too.
     fn new() -> Self {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = open("/dev/tty", flags, Mode::empty()).ok();
+        let file = open("/dev/tty", flags, rustix::fs::Mode::empty()).ok();
         let file = file.filter(|_| io::stdin().is_terminal());
         Self(file.and_then(|file| pipe::Receiver::from_owned_fd_unchecked(file).ok()))
     }
@@ -352,14 +354,14 @@ fn tell_json(view: &View, told: &mut u64, out: &mut impl Write) -> io::Result<()
         "target": view.followed().unwrap_or(0.0),
         "device_target": view.target,
         "device_on": view.on,
-        "mode": view.mode.map(|mode| mode.name()),
+        "mode": view.mode.map(Mode::name),
         "heating": view.heats(),
         "drying": view.drying,
         "remaining_seconds": view.remaining(now),
         "state_age": view.stated_at.map(age),
-        "fault": view.fault(now).map(|fault| fault.text()),
-        "firmware_version": firmware.as_ref().map(|known| known.as_str()),
-        "device_id": view.identity.map(|id| id.last4()),
+        "fault": view.fault(now).map(Fault::text),
+        "firmware_version": firmware.as_ref().map(Firmware::as_str),
+        "device_id": view.identity.map(Identity::last4),
         "messages_per_second": view.rate(now),
         "not_understood": view.ignored,
         "reconnects": view.reconnects,

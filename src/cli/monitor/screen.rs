@@ -147,27 +147,18 @@ fn device(view: &View, now: Millis) -> String {
     let Some(on) = view.on else {
         return "unknown".to_owned();
     };
-    let mut text = if on { "on" } else { "off" }.to_owned();
-    if let Some(mode) = view.mode {
-        text.push_str(&format!(", mode {}", mode.name()));
-    }
-    if on {
-        match view.heats() {
-            Some(true) => text.push_str(", heating (calculated)"),
-            Some(false) => text.push_str(", not heating (calculated)"),
-            None => {}
-        }
-    }
-    if let Some(left) = view.remaining(now) {
-        text.push_str(&format!(", drying for another {}", span(left)));
-    }
-    if let Some(at) = view.stated_at {
-        text.push_str(&format!(
-            ", as of {} ago",
-            span(now.saturating_sub(at) / 1_000)
-        ));
-    }
-    text
+    let mut parts = vec![if on { "on" } else { "off" }.to_owned()];
+    parts.extend(view.mode.map(|mode| format!("mode {}", mode.name())));
+    let heats = view.heats().filter(|_| on);
+    parts.extend(heats.map(|heats| {
+        let not = if heats { "" } else { "not " };
+        format!("{not}heating (calculated)")
+    }));
+    let left = view.remaining(now);
+    parts.extend(left.map(|left| format!("drying for another {}", span(left))));
+    let age = view.stated_at.map(|at| now.saturating_sub(at) / 1_000);
+    parts.extend(age.map(|age| format!("as of {} ago", span(age))));
+    parts.join(", ")
 }
 
 fn link(view: &View) -> String {
@@ -200,7 +191,7 @@ fn plot(view: &View, now: Millis, (columns, rows): (usize, usize), style: Style)
         let label = match is_labelled {
             true if row == rows - 1 => format!("{low:>4.0} C"),
             true if row == 0 => format!("{high:>4.0} C"),
-            true => format!("{:>4.0} C", (top + bottom) / 2.0),
+            true => format!("{:>4.0} C", f64::midpoint(top, bottom)),
             false => String::new(),
         };
         let mut line = format!("{label:<6}{}", if style.unicode { '│' } else { '|' });
