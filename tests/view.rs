@@ -49,7 +49,13 @@ fn most_connections(simulator: &Simulator) -> usize {
     let open = entries.iter().filter_map(|entry| match &entry.event {
         Event::Frame { text, .. } => panic!("it has sent {text:?}"),
         Event::Open { open, .. } => Some(*open),
-        _ => None,
+        Event::State { .. }
+        | Event::Node { .. }
+        | Event::Close { .. }
+        | Event::Inject { .. }
+        | Event::Unreachable { .. }
+        | Event::Down
+        | Event::Up => None,
     });
     open.max().unwrap_or(0)
 }

@@ -6,7 +6,6 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
 
 use _core::sim::Simulator;
 use rustix::fs::{Mode, OFlags, open};
@@ -28,13 +27,15 @@ fn the_command() {
     std::process::exit(_core::cli::run(arguments.map(OsString::from)));
 }
 
+/// How a monitor is ended.
+type End = fn(&Terminal);
+
 /// A terminal and a monitor on it.
 struct Terminal {
     person: OwnedFd,
     program: OwnedFd,
     child: Child,
     shown: Receiver<Vec<u8>>,
-    text: String,
     before: String,
 }
 
@@ -82,23 +83,26 @@ impl Terminal {
             program,
             child,
             shown,
-            text: String::new(),
             before,
         }
     }
 
     /// Waits for this to be drawn, from now on.
     #[track_caller]
-    fn wait(&mut self, part: &str) {
-        let end = Instant::now() + LIMIT;
-        let mut text = std::mem::take(&mut self.text);
-        while !text.contains(part) {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.shown.recv_timeout(left) {
+    fn wait(&self, part: &str) {
+        // It draws twice per second: this is a limit for the whole, too.
+        let most = 2 * LIMIT.as_secs();
+        let mut text = String::new();
+        for _ in 0..most {
+            if text.contains(part) {
+                return;
+            }
+            match self.shown.recv_timeout(LIMIT) {
                 Ok(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
                 Err(error) => panic!("no {part:?}: {error}: {text:?}"),
             }
         }
+        assert!(text.contains(part), "no {part:?}: {text:?}");
     }
 
     fn modes(&self) -> String {
@@ -142,7 +146,7 @@ fn resize(terminal: &OwnedFd, columns: u16, rows: u16) {
 #[test]
 fn the_terminal_is_left_as_it_was_found_however_it_ends() {
     let simulator = device();
-    let endings: [(&str, fn(&Terminal)); 5] = [
+    let endings: [(&str, End); 5] = [
         ("q", |terminal| terminal.press(b"q")),
         ("Ctrl-C", |terminal| terminal.press(b"\x03")),
         ("SIGTERM", |terminal| terminal.signal(Signal::TERM)),
@@ -150,7 +154,7 @@ fn the_terminal_is_left_as_it_was_found_however_it_ends() {
         ("Ctrl-\\", |terminal| terminal.press(b"\x1c")),
     ];
     let started = endings.map(|(name, end)| (name, end, Terminal::new(&simulator)));
-    for (name, end, mut terminal) in started {
+    for (name, end, terminal) in started {
         terminal.wait("Temperature  22 C");
         assert_ne!(terminal.modes(), terminal.before, "{name}");
         end(&terminal);
@@ -161,7 +165,7 @@ fn the_terminal_is_left_as_it_was_found_however_it_ends() {
 #[test]
 fn a_page_follows_the_size_of_the_terminal() {
     let simulator = device();
-    let mut terminal = Terminal::new(&simulator);
+    let terminal = Terminal::new(&simulator);
     terminal.wait("10 min ago"); // the plot
     resize(&terminal.person, 40, 9);
     terminal.wait("q or Ctrl-C ends it. It only listens: no\x1b[0m");
@@ -174,7 +178,7 @@ fn a_page_follows_the_size_of_the_terminal() {
 #[test]
 fn ctrl_z_gives_the_terminal_back_until_it_goes_on() {
     let simulator = device();
-    let mut terminal = Terminal::new(&simulator);
+    let terminal = Terminal::new(&simulator);
     terminal.wait("Temperature  22 C");
     terminal.signal(Signal::TSTP);
     terminal.wait(LEAVE);

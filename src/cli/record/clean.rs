@@ -152,8 +152,13 @@ fn number(value: Value) -> Value {
 
 fn known_text(value: Value, is_known: impl Fn(&str) -> bool) -> Value {
     match value {
-        Value::String(text) if is_known(&text) => Value::String(text),
-        other => number(other),
+        Value::String(ref text) if is_known(text) => value,
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => number(value),
     }
 }
 

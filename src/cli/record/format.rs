@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io::BufRead;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -157,8 +157,8 @@ fn read_header(text: &[u8]) -> Result<Header, String> {
 
 /// Now, as people and programs read it: `2026-11-21T19:30:05Z`.
 pub(crate) fn utc_now() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    utc(now.map_or(0, |now| now.as_secs()))
+    let now = clock_gettime(ClockId::Realtime);
+    utc(u64::try_from(now.tv_sec).unwrap_or(0))
 }
 
 /// Seconds since 1970 as a date and a time.
