@@ -89,6 +89,8 @@ pub(crate) struct View {
     pub(crate) ignored: u64,
     pub(crate) messages: u64,
     arrivals: VecDeque<Millis>,
+    /// When the first one came.
+    first_at: Option<Millis>,
     pub(crate) events: VecDeque<Event>,
     /// All that there ever were.
     pub(crate) event_count: u64,
@@ -114,6 +116,7 @@ impl Default for View {
             ignored: 0,
             messages: 0,
             arrivals: VecDeque::new(),
+            first_at: None,
             events: VecDeque::new(),
             event_count: 0,
             points: VecDeque::new(),
@@ -144,6 +147,7 @@ impl View {
     fn count(&mut self, now: Millis) {
         self.messages += 1;
         self.arrivals.push_back(now);
+        self.first_at.get_or_insert(now);
         let since = now.saturating_sub(RATE_OVER);
         while self.arrivals.front().is_some_and(|at| *at < since)
             || self.arrivals.len() > MOST_COUNTED
@@ -156,9 +160,11 @@ impl View {
     pub(crate) fn rate(&self, now: Millis) -> f64 {
         let since = now.saturating_sub(RATE_OVER);
         let count = self.arrivals.iter().filter(|at| **at >= since).count();
+        let age = now.saturating_sub(self.first_at.unwrap_or(now));
+        let over = age.clamp(1_000, RATE_OVER);
         #[expect(clippy::cast_precision_loss, reason = "a few thousands")]
-        let count = count as f64;
-        count / 10.0
+        let (count, over) = (count as f64, over as f64);
+        count / over * 1e3
     }
 
     fn closed(&mut self, now: Millis, why: &str) {
@@ -408,6 +414,9 @@ mod tests {
         let mut view = View::default();
         for n in 0..60 {
             said(&mut view, n * 500, &reading(30.0));
+            if n == 4 {
+                assert!((view.rate(2_400) - 2.0).abs() < 0.2, "from the beginning");
+            }
         }
         assert!(
             (view.rate(29_500) - 2.0).abs() < 0.2,
