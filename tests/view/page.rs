@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use _core::sim::Simulator;
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
@@ -182,6 +182,10 @@ fn ctrl_z_gives_the_terminal_back_until_it_goes_on() {
     terminal.wait("Temperature  22 C");
     terminal.signal(Signal::TSTP);
     terminal.wait(LEAVE);
+    // Told to go on before it stands still, it would stand still for ever.
+    let pid = Pid::from_child(&terminal.child);
+    let stopped = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
+    assert!(stopped.unwrap().1.stopped());
     assert_eq!(terminal.modes(), terminal.before);
     terminal.signal(Signal::CONT);
     terminal.wait("Temperature  22 C");
