@@ -6,6 +6,10 @@ pub mod discover;
 pub mod doctor;
 mod guard_service;
 pub mod install;
+pub mod monitor;
+pub mod record;
+pub mod replay;
+pub mod report;
 mod simulate;
 
 use std::ffi::OsString;
@@ -28,6 +32,10 @@ enum Command {
     Doctor(Box<doctor::Arguments>),
     GuardService(guard_service::Arguments),
     Install(Box<install::Arguments>),
+    Monitor(monitor::Arguments),
+    Record(record::Arguments),
+    Replay(replay::Arguments),
+    Report(report::Arguments),
     Simulate(Box<simulate::Arguments>),
     UnbindBroker(bind::UnbindArguments),
     Uninstall(Box<install::UninstallArguments>),
@@ -54,6 +62,10 @@ pub fn run_in(python: Option<install::Python>, args: impl Iterator<Item = OsStri
         Command::Doctor(arguments) => doctor::run(*arguments),
         Command::GuardService(_) => guard_service::run(),
         Command::Install(arguments) => install::run(&arguments, python),
+        Command::Monitor(arguments) => monitor::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Simulate(arguments) => simulate::run(*arguments),
         Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
         Command::Uninstall(arguments) => install::run_uninstall(&arguments, python),
@@ -113,6 +125,18 @@ mod tests {
         assert_eq!(code(&["install", "--home", "/nonexistent"]), 1);
         assert_eq!(code(&["uninstall", "--help"]), 0);
         assert_eq!(code(&["uninstall", "--home", "/nonexistent"]), 1);
+        for command in ["monitor", "record", "replay", "report"] {
+            assert_eq!(code(&[command, "--help"]), 0);
+            assert_eq!(code(&[command]), 2);
+        }
+        assert_eq!(code(&["monitor", "http://127.2.0.3/"]), 2);
+        assert_eq!(code(&["monitor", "127.2.0.3", "--refresh", "1"]), 2);
+        assert_eq!(code(&["monitor", "127.2.0.3", "--for", "0"]), 2);
+        assert_eq!(code(&["record", "127.2.0.3", "/nonexistent/file"]), 1);
+        assert_eq!(code(&["record", "127.2.0.3", "f", "--max-size", "0"]), 2);
+        assert_eq!(code(&["replay", "/nonexistent/file"]), 1);
+        assert_eq!(code(&["replay", "/dev/null", "--target", "61"]), 2);
+        assert_eq!(code(&["report", "/nonexistent/file"]), 1);
         assert_eq!(code(&["bind-broker", "--help"]), 0);
         assert_eq!(code(&["bind-broker", "127.2.0.3"]), 2);
         assert_eq!(code(&["bind-broker", "127.2.0.3:1", "--broker", "name"]), 2);

@@ -12,7 +12,7 @@
 //! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
 //! * [`visit`], [`stay`]: beside the thread, one short connection to a device or a broker, for
-//!   commands; [`browse`], [`ping`]: what else they ask the network
+//!   commands; [`watch`]: one that only listens; [`browse`], [`ping`]: what else they ask the network
 
 pub mod browse;
 #[cfg(test)]
@@ -33,6 +33,7 @@ pub mod stay;
 mod task;
 mod testament;
 pub mod visit;
+pub mod watch;
 mod websocket;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,269 @@
+//! A recording: JSON lines, the first of which says what it is.
+
+use std::fmt;
+use std::io::BufRead;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cli::replay::observer::Conclusion;
+use crate::session::Millis;
+
+/// Changes when recordings of before cannot be read any more.
+const VERSION: u32 = 1;
+/// The longest line that is read: a message of 64 KiB, with room for escapes.
+const LONGEST: usize = 1024 * 1024;
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Header {
+    /// Which form the other lines have.
+    pub(crate) panda_breath_recording: u32,
+    /// Which program wrote it.
+    pub(crate) program: String,
+    /// When it was begun, UTC.
+    pub(crate) started: String,
+}
+
+impl Header {
+    pub(crate) fn now() -> Self {
+        Self {
+            panda_breath_recording: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            started: utc_now(),
+        }
+    }
+}
+
+/// Any other line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    /// Since the beginning.
+    pub(crate) ms: Millis,
+    #[serde(flatten)]
+    pub(crate) what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum What {
+    /// There is a connection.
+    Opened,
+    /// It was left on purpose, to be told everything anew over the next one.
+    Refreshed,
+    /// The device said this, and more that is a secret.
+    Message {
+        message: Value,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        removed: Vec<String>,
+    },
+    /// The device said something that is no message.
+    Unreadable { why: String },
+    /// The connection is gone or did not come.
+    Closed { why: String },
+    /// What the driver made of it.
+    Concluded { conclusion: Conclusion },
+    /// The recording ends here, on purpose.
+    Ended,
+}
+
+/// A recording that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Recording {
+    pub(crate) header: Header,
+    pub(crate) lines: Vec<Line>,
+    /// Its last line is not whole: whoever recorded was killed.
+    pub(crate) cut: bool,
+}
+
+/// Why a file is no recording.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bad {
+    line: usize,
+    why: String,
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.why)
+    }
+}
+
+impl Recording {
+    /// Reads a recording, all of it.
+    pub(crate) fn read(mut from: impl BufRead) -> Result<Self, Bad> {
+        let mut header = None;
+        let mut lines = Vec::new();
+        let mut cut = false;
+        let mut text = Vec::new();
+        let mut last = 0;
+        for line in 1.. {
+            let bad = |why: &str| Bad {
+                line,
+                why: why.to_owned(),
+            };
+            text.clear();
+            let read = read_line(&mut from, &mut text);
+            if read.map_err(|error| bad(&error.to_string()))? == 0 {
+                break;
+            }
+            if cut {
+                return Err(Bad {
+                    line: line - 1,
+                    why: "not a line of a recording".to_owned(),
+                });
+            }
+            if header.is_none() {
+                header = Some(read_header(&text).map_err(|why| bad(&why))?);
+                continue;
+            }
+            match serde_json::from_slice::<Line>(&text) {
+                Ok(next) if next.ms < last => return Err(bad("earlier than the line before it")),
+                Ok(next) => {
+                    last = next.ms;
+                    lines.push(next);
+                }
+                // Of a line that follows it is seen that this one was not the last.
+                Err(_) => cut = true,
+            }
+        }
+        let header = header.ok_or(Bad {
+            line: 1,
+            why: "the file is empty".to_owned(),
+        })?;
+        Ok(Self { header, lines, cut })
+    }
+}
+
+/// One line, of at most [`LONGEST`] bytes: what is longer is cut there, and no recording.
+fn read_line(from: &mut impl BufRead, text: &mut Vec<u8>) -> std::io::Result<usize> {
+    std::io::Read::take(from, LONGEST as u64).read_until(b'\n', text)
+}
+
+fn read_header(text: &[u8]) -> Result<Header, String> {
+    let header = serde_json::from_slice::<Header>(text)
+        .map_err(|_| "not a recording; 'panda-breath record' makes one".to_owned())?;
+    if header.panda_breath_recording == VERSION {
+        Ok(header)
+    } else {
+        Err(format!(
+            "a recording in form {}, and this program reads form {VERSION}",
+            header.panda_breath_recording
+        ))
+    }
+}
+
+/// Now, as people and programs read it: `2026-11-21T19:30:05Z`.
+pub(crate) fn utc_now() -> String {
+    let now = clock_gettime(ClockId::Realtime);
+    utc(u64::try_from(now.tv_sec).unwrap_or(0))
+}
+
+/// Seconds since 1970 as a date and a time.
+fn utc(seconds: u64) -> String {
+    let (mut days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let mut year = 1970;
+    loop {
+        let of_year = if is_leap(year) { 366 } else { 365 };
+        if days < of_year {
+            break;
+        }
+        days -= of_year;
+        year += 1;
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for of_month in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < of_month {
+            break;
+        }
+        days -= of_month;
+        month += 1;
+    }
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    let day = days + 1;
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+fn is_leap(year: u64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Recording, String> {
+        Recording::read(text.as_bytes()).map_err(|bad| bad.to_string())
+    }
+
+    fn header() -> String {
+        serde_json::to_string(&Header::now()).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let line = Line {
+            ms: 1_500,
+            what: What::Message {
+                message: serde_json::json!({"settings": {"work_on": 1}}),
+                removed: vec!["wifi".to_owned()],
+            },
+        };
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(
+            text,
+            r#"{"ms":1500,"event":"message","message":{"settings":{"work_on":1}},"removed":["wifi"]}"#
+        );
+        let recording = read(&format!("{}\n{text}\n", header())).unwrap();
+        assert_eq!(recording.lines, [line]);
+        assert!(!recording.cut);
+    }
+
+    #[test]
+    fn a_recording_whose_writer_was_killed_is_read_up_to_there() {
+        let whole = format!("{}\n{}\n", header(), r#"{"ms":1,"event":"opened"}"#);
+        let recording = read(&format!("{whole}{{\"ms\":2,\"ev")).unwrap();
+        assert_eq!(recording.lines.len(), 1);
+        assert!(recording.cut);
+    }
+
+    #[test]
+    fn what_is_no_recording_is_told_with_its_line() {
+        let header = header();
+        for (text, why) in [
+            (String::new(), "line 1: the file is empty"),
+            (
+                "[heater_bed]\n".to_owned(),
+                "line 1: not a recording; 'panda-breath record' makes one",
+            ),
+            (
+                header.replace(":1,", ":7,"),
+                "line 1: a recording in form 7, and this program reads form 1",
+            ),
+            (
+                format!("{header}\nnonsense\n{{\"ms\":1,\"event\":\"opened\"}}\n"),
+                "line 2: not a line of a recording",
+            ),
+            (
+                format!(
+                    "{header}\n{{\"ms\":2,\"event\":\"opened\"}}\n{{\"ms\":1,\"event\":\"ended\"}}\n"
+                ),
+                "line 3: earlier than the line before it",
+            ),
+        ] {
+            assert_eq!(read(&text).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_date() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_795_289_405), "2026-11-21T19:30:05Z");
+        assert_eq!(utc(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+}
