@@ -11,13 +11,14 @@
 //! * `link`: one connection, from a name to messages
 //! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
-//! * [`visit`]: beside the thread, one short connection to a device, for commands
+//! * [`visit`], [`http`]: beside the thread, one short connection to a device, for commands
 
 #[cfg(test)]
 mod bug;
 mod clock;
 mod device;
 pub mod guard;
+pub mod http;
 mod keeper;
 mod link;
 pub mod mdns;
