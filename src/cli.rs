@@ -1,6 +1,7 @@
 //! The `panda-breath` command.
 
 pub mod bind;
+pub mod device;
 mod guard_service;
 mod simulate;
 
@@ -20,6 +21,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     BindBroker(bind::BindArguments),
+    Device(Box<device::Arguments>),
     GuardService(guard_service::Arguments),
     Simulate(Box<simulate::Arguments>),
     UnbindBroker(bind::UnbindArguments),
@@ -37,6 +39,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> i32 {
     };
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
+        Command::Device(arguments) => device::run(*arguments),
         Command::GuardService(_) => guard_service::run(),
         Command::Simulate(arguments) => simulate::run(*arguments),
         Command::UnbindBroker(arguments) => bind::run_unbind(&arguments),
@@ -99,6 +102,15 @@ mod tests {
         );
         assert_eq!(
             code(&["bind-broker", "127.2.0.3:1", "--broker", "192.0.2.5"]),
+            1
+        );
+        assert_eq!(code(&["device", "--help"]), 0);
+        assert_eq!(code(&["device"]), 2);
+        assert_eq!(code(&["device", "status", "mqtt://192.0.2.5"]), 2);
+        assert_eq!(code(&["device", "ap", "set", "127.2.0.3:1"]), 2);
+        assert_eq!(code(&["device", "status", "127.2.0.3:1"]), 1);
+        assert_eq!(
+            code(&["device", "update", "127.2.0.3:1", "/nonexistent"]),
             1
         );
         assert_eq!(code(&["unbind-broker", "http://127.2.0.3/"]), 2);

@@ -4,7 +4,7 @@
 //! The frames are unconfirmed on real hardware, so a command never says that something has worked
 //! because it was sent: it asks the device again, over fresh connections, until it says so itself.
 
-mod password;
+pub(super) mod password;
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -120,7 +120,8 @@ pub(super) fn run_unbind(arguments: &UnbindArguments) -> io::Result<()> {
     run(unbind(host, *while_on, &patience, &mut io::stdout()))
 }
 
-fn run(command: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+/// Runs a command that talks to a device, on this thread.
+pub(super) fn run(command: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -391,11 +392,11 @@ fn write_config(out: &mut impl Write, order: &Order, id: Option<&Id>) -> io::Res
 }
 
 /// A failure that is the arguments' fault.
-fn wrong(text: impl Into<String>) -> io::Error {
+pub(super) fn wrong(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }
 
-fn failed(text: impl Into<String>) -> io::Error {
+pub(super) fn failed(text: impl Into<String>) -> io::Error {
     io::Error::other(text.into())
 }
 
