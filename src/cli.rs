@@ -2,6 +2,7 @@
 
 mod at_broker;
 pub mod bind;
+pub mod device;
 pub mod discover;
 pub mod doctor;
 mod guard_service;
@@ -28,6 +29,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     BindBroker(bind::BindArguments),
+    Device(Box<device::Arguments>),
     Discover(Box<discover::Arguments>),
     Doctor(Box<doctor::Arguments>),
     GuardService(guard_service::Arguments),
@@ -58,6 +60,7 @@ pub fn run_in(python: Option<install::Python>, args: impl Iterator<Item = OsStri
     };
     let result = match arguments.command {
         Command::BindBroker(arguments) => bind::run_bind(arguments),
+        Command::Device(arguments) => device::run(*arguments),
         Command::Discover(arguments) => discover::run(&arguments),
         Command::Doctor(arguments) => doctor::run(*arguments),
         Command::GuardService(_) => guard_service::run(),
@@ -160,6 +163,15 @@ mod tests {
         assert_eq!(code(&["doctor", "--seconds", "0"]), 2);
         assert_eq!(code(&["doctor", "--config", "/nonexistent/printer.cfg"]), 1);
         assert_eq!(code(&["doctor", "127.2.0.3:1", "--json"]), 1);
+        assert_eq!(code(&["device", "--help"]), 0);
+        assert_eq!(code(&["device"]), 2);
+        assert_eq!(code(&["device", "status", "mqtt://192.0.2.5"]), 2);
+        assert_eq!(code(&["device", "ap", "set", "127.2.0.3:1"]), 2);
+        assert_eq!(code(&["device", "status", "127.2.0.3:1"]), 1);
+        assert_eq!(
+            code(&["device", "update", "127.2.0.3:1", "/nonexistent"]),
+            1
+        );
         assert_eq!(code(&["unbind-broker", "http://127.2.0.3/"]), 2);
         assert_eq!(code(&["unbind-broker", "127.2.0.3:1"]), 1);
     }

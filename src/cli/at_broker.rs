@@ -53,7 +53,8 @@ impl BrokerArguments {
         let login = match &self.username {
             None => None,
             Some(username) => {
-                let (password, _) = password::read(self.password_file.as_deref(), username)?;
+                let prompt = format!("Password of {username} at the broker: ");
+                let (password, _) = password::read(self.password_file.as_deref(), &prompt)?;
                 Some(Login {
                     username: username.clone(),
                     password,

@@ -4,6 +4,7 @@
 //! of the message is used); writing is strict, because the firmware silently ignores wrong types.
 
 pub mod ha;
+pub mod page;
 
 use std::fmt;
 

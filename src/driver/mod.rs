@@ -12,7 +12,8 @@
 //! * `websocket`, `mqtt`: how messages travel; `reach`, `resolve`, `mdns`: how bytes get there
 //! * `clock`: the only clock
 //! * [`visit`], [`stay`]: beside the thread, one short connection to a device or a broker, for
-//!   commands; [`watch`]: one that only listens; [`browse`], [`ping`]: what else they ask the network
+//!   commands; [`watch`]: one that only listens; [`http`], [`browse`], [`ping`]: what else
+//!   they ask
 
 pub mod browse;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod bug;
 mod clock;
 mod device;
 pub mod guard;
+pub mod http;
 mod keeper;
 mod link;
 pub mod mdns;

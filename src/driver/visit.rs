@@ -4,6 +4,8 @@
 //! sockets, so there is one visit at a time; it never sends a WebSocket ping, and it ends with a
 //! reset like every connection of this driver.
 
+mod talk;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,11 +16,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tungstenite::Message;
 
 use crate::dialect::Report;
+use crate::dialect::stock::page::{self, Page};
 use crate::dialect::stock::{Stock, ha};
 
 use super::reach::reach;
 use super::resolve::Resolver;
 use super::websocket::{Connection, Incoming};
+
+pub use talk::Heard;
 
 /// Where a device is: a name or an address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +168,8 @@ pub struct Visit {
     pub report: Report,
     /// What it says about its broker.
     pub mqtt: ha::Snapshot,
+    /// What its page shows beside that.
+    pub page: Page,
 }
 
 impl Visit {
@@ -194,7 +201,7 @@ impl Visit {
         let first = first.unwrap_or_else(|_| {
             Err("it takes connections, but does not say what a Panda Breath says first".to_owned())
         });
-        let (report, mqtt) = first.map_err(failed(Step::Snapshot))?;
+        let (report, mqtt, page) = first.map_err(failed(Step::Snapshot))?;
         Ok(Self {
             connection,
             address,
@@ -206,6 +213,7 @@ impl Visit {
             },
             report,
             mqtt,
+            page,
         })
     }
 
@@ -253,7 +261,7 @@ fn ended(incoming: Incoming) -> Result<(), String> {
 async fn first(
     connection: &mut Connection,
     stock: &mut Stock,
-) -> Result<(Report, ha::Snapshot), String> {
+) -> Result<(Report, ha::Snapshot, Page), String> {
     loop {
         let message = match next(connection).await {
             Incoming::Message(message) => message,
@@ -264,7 +272,7 @@ async fn first(
         // Only the first frame is full; readings may come before it has been made.
         if let (Ok(report), Ok(mqtt)) = (stock.decode(&bytes), ha::decode(&bytes)) {
             if report.is_snapshot() {
-                return Ok((report, mqtt));
+                return Ok((report, mqtt, page::decode(&bytes)));
             }
         }
     }

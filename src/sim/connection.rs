@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::clock::now_s;
 use super::frame::{self, Opcode, Parsed};
 use super::http::{self, Request};
+use super::inject::Uploads;
 use super::log::Event;
 use super::unit::Unit;
 
@@ -74,6 +75,7 @@ enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Upload {
     left: usize,
+    taken: usize,
     known_type: bool,
     /// `None` until the first byte came.
     good: Option<bool>,
@@ -93,6 +95,8 @@ pub(crate) async fn serve(unit: Rc<Unit>, client: Rc<Client>) {
         let interest = match client.hold.get() {
             Hold::Hung | Hold::Dead => None,
             Hold::Ghost => Some(Interest::READABLE),
+            // Waits for the next turn; what its peer sends stays in the kernel.
+            Hold::Live if client.is_full(&unit) => None,
             Hold::Live if client.outbox.borrow().is_empty() => Some(Interest::READABLE),
             Hold::Live => Some(Interest::READABLE | Interest::WRITABLE),
         };
@@ -185,6 +189,13 @@ impl Client {
             unit.end(self, End::Fin);
             return;
         }
+        if let Phase::Upload(upload) = self.phase.get() {
+            if self.is_full(unit) {
+                self.take_upload(unit, upload);
+                self.incomplete_since_s.set(Some(now_s));
+                self.wake.notify_one();
+            }
+        }
         if self.phase.get() == Phase::Dripping && now_s >= self.next_drop_s.get() {
             self.next_drop_s.set(now_s + 1.0);
             let drop = self.drops.borrow_mut().pop_front();
@@ -196,6 +207,12 @@ impl Client {
                 self.process(unit);
             }
         }
+    }
+
+    /// Whether a slow upload has enough for this turn.
+    fn is_full(&self, unit: &Unit) -> bool {
+        let slow = unit.uploads() == Uploads::Slow;
+        slow && self.was_uploading() && !self.inbox.borrow().is_empty()
     }
 
     /// What the end of this connection leaves behind: whether an upload broke off.
@@ -261,6 +278,7 @@ impl Client {
             Phase::Http => self.take_request(unit),
             Phase::Dripping => false,
             Phase::WebSocket => self.take_frame(unit),
+            Phase::Upload(_) if self.is_full(unit) => false,
             Phase::Upload(upload) => self.take_upload(unit, upload),
         }
     }
@@ -291,6 +309,7 @@ impl Client {
                     let fits = length <= SLOT_BYTES;
                     let upload = Upload {
                         left: length,
+                        taken: 0,
                         known_type,
                         good: None,
                         fits,
@@ -357,6 +376,11 @@ impl Client {
         inbox.drain(..taken);
         drop(inbox);
         upload.left -= taken;
+        upload.taken += taken;
+        if unit.uploads() == Uploads::Broken && upload.taken > BREAKS_AFTER {
+            unit.end(self, End::Rst);
+            return false;
+        }
         if upload.left > 0 {
             self.phase.set(Phase::Upload(upload));
             return true;
@@ -375,5 +399,7 @@ const TIMEOUT_S: f64 = 5.0;
 const MOST_WAITING: usize = 1024 * 1024;
 /// The first byte of every ESP32 image; nothing else of it is looked at here.
 const IMAGE_MAGIC: u8 = 0xe9;
+/// Where `upload broken` breaks it.
+const BREAKS_AFTER: usize = 64 * 1024;
 /// Size of an application slot (section 7).
 const SLOT_BYTES: usize = 0x1e_0000;

@@ -8,6 +8,7 @@
 
 mod control;
 mod ha;
+mod network;
 mod receive;
 mod send;
 mod settings;
@@ -19,6 +20,7 @@ use super::firmware::{Firmware, Mode};
 use super::identity::Identity;
 use super::thermal::{Enclosure, Thermal};
 use control::Control;
+use network::{Air, Network};
 use send::Dirty;
 pub(crate) use settings::Settings;
 use settings::{KLIPPER, Printer};
@@ -36,6 +38,7 @@ pub struct Device {
     control: Control,
     thermal: Thermal,
     network: Network,
+    air: Air,
     dirty: Dirty,
     powered: bool,
     now_us: u64,
@@ -132,18 +135,6 @@ pub struct State {
     pub reading: i32,
 }
 
-/// The network side, as far as it shows on the wire.
-#[derive(Debug, Clone)]
-struct Network {
-    sta_state: u8,
-    wifi_scan: u8,
-    printer_state: u8,
-    printer_scan: u8,
-    /// The bed *target* of the printer, which is what mode Auto looks at.
-    bed_c: u8,
-    ha_state: u8,
-}
-
 impl Device {
     /// A device that has just been switched on for the first time.
     pub fn new(setup: &Setup) -> Self {
@@ -160,12 +151,14 @@ impl Device {
                 port: 0,
             };
         }
+        let air = Air::around(&stored);
         Device {
             firmware: setup.firmware,
             identity: setup.identity,
             topic_prefix: setup.topic_prefix.clone(),
             live: stored.clone(),
-            network: Network::after_boot(&stored),
+            network: Network::after_boot(&stored, &air),
+            air,
             stored,
             control: Control::default(),
             thermal: Thermal::new(setup.enclosure, setup.chamber_c, setup.ambient_c),
@@ -193,6 +186,7 @@ impl Device {
             }
             if next % MODE_US == 0 {
                 self.run_mode_logic();
+                self.run_network();
             }
             if next % HEATER_US == 0 {
                 self.run_heater_task();
@@ -254,7 +248,9 @@ impl Device {
         self.control = Control::default();
         self.control.faults = faults;
         self.control.looked_us = self.now_us;
-        self.network = Network::after_boot(&self.live);
+        let away = self.network.printer_away;
+        self.network = Network::after_boot(&self.live, &self.air);
+        self.network.printer_away = away;
         self.dirty = Dirty::default();
     }
 
@@ -293,6 +289,11 @@ impl Device {
         }
     }
 
+    /// Loses everything it was about to send.
+    pub(crate) fn say_nothing(&mut self) {
+        self.dirty = Dirty::default();
+    }
+
     /// What it is doing.
     pub fn state(&self) -> State {
         State {
@@ -320,12 +321,18 @@ impl Device {
 
     /// Replaces what is in flash and boots from it.
     pub(crate) fn restore(&mut self, stored: Settings) {
+        self.air = Air::around(&stored); // it got into its network last time
         self.stored = stored;
         self.boot();
     }
 
     fn save(&mut self) {
-        self.stored = self.live.clone();
+        // A new name waits for the next restart, whatever else is stored before.
+        let hostname = std::mem::take(&mut self.stored.hostname);
+        self.stored = Settings {
+            hostname,
+            ..self.live.clone()
+        };
         self.saves += 1;
     }
 
@@ -343,6 +350,7 @@ impl Device {
             ..Settings::factory(self.firmware)
         };
         self.save();
+        self.stored.hostname.clone_from(&self.live.hostname);
         self.respond("factory_reset", true);
         Effect::RestartAfterPush
     }
@@ -365,20 +373,6 @@ impl Default for Setup {
             chamber_c: 22.0,
             ambient_c: 22.0,
             enclosure: Enclosure::default(),
-        }
-    }
-}
-
-impl Network {
-    fn after_boot(settings: &Settings) -> Self {
-        let bound = !settings.printer.name.is_empty();
-        Network {
-            sta_state: CONNECTED,
-            wifi_scan: 0,
-            printer_state: if bound { CONNECTED } else { 0 },
-            printer_scan: 0,
-            bed_c: 0,
-            ha_state: 0,
         }
     }
 }

@@ -47,11 +47,29 @@ pub(crate) enum Command {
         open: bool,
     },
     Bed(u8),
+    Printer {
+        away: bool,
+    },
+    Upload(Uploads),
     Identity(Identity),
     Flood {
         per_second: u32,
         time: Duration,
     },
+}
+
+/// What becomes of firmware uploads (section 7).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Uploads {
+    /// They are taken as fast as they come.
+    #[default]
+    Normal,
+    /// One chunk of 4096 bytes in 100 ms.
+    Slow,
+    /// The connection breaks after 64 KiB.
+    Broken,
+    /// What came of it is not said.
+    Silent,
 }
 
 impl FromStr for Injection {
@@ -119,6 +137,16 @@ impl FromStr for Command {
                     .map(Command::Bed)
                     .map_err(|_| format!("'{argument}' is not a bed target"))
             }
+            ("printer", "away") => Ok(Command::Printer { away: true }),
+            ("printer", "back") => Ok(Command::Printer { away: false }),
+            ("printer", _) => Err(format!("the printer is away or back, not '{argument}'")),
+            ("upload", "normal") => Ok(Command::Upload(Uploads::Normal)),
+            ("upload", "slow") => Ok(Command::Upload(Uploads::Slow)),
+            ("upload", "broken") => Ok(Command::Upload(Uploads::Broken)),
+            ("upload", "silent") => Ok(Command::Upload(Uploads::Silent)),
+            ("upload", _) => Err(format!(
+                "uploads are normal, slow, broken or silent, not '{argument}'"
+            )),
             ("identity", _) => {
                 let identity = argument.parse().map(Command::Identity);
                 identity.map_err(|error| format!("'{argument}' is {error}"))
@@ -157,7 +185,8 @@ impl Command {
             }
             Command::RawHex(_) if node => "'rawhex' needs a WebSocket",
             Command::Drip { .. } if node => "'drip' needs a WebSocket",
-            Command::Bed(_) if node => "an ESPHome node knows no printer",
+            Command::Bed(_) | Command::Printer { .. } if node => "an ESPHome node knows no printer",
+            Command::Upload(_) if node => "an ESPHome node takes no uploads here",
             Command::Identity(_) if node => "an ESPHome node keeps its MAC address",
             Command::Button(button) if node && !matches!(button, Button::Power | Button::On) => {
                 "an ESPHome node has 'button power' and 'button on' only"
@@ -183,6 +212,8 @@ impl Command {
             | Command::Chamber(_)
             | Command::Door { .. }
             | Command::Bed(_)
+            | Command::Printer { .. }
+            | Command::Upload(_)
             | Command::Identity(_)
             | Command::Flood { .. } => return Ok(()),
         };
@@ -252,7 +283,8 @@ fn temperature(text: &str) -> Result<f64, String> {
 
 const MAX_S: f64 = 86_400.0;
 const KNOWN: &str = "button, fault, drop, hang, resume, refuse, reboot, powercut, garbage, raw, \
-                     rawretain, rawhex, mute, drip, chamber, door, bed, identity, flood";
+                     rawretain, rawhex, mute, drip, chamber, door, bed, \
+                     printer, upload, identity, flood";
 
 #[cfg(test)]
 mod tests {
@@ -300,6 +332,8 @@ mod tests {
         assert_eq!(command("door open"), Command::Door { open: true });
         assert_eq!(command("door closed"), Command::Door { open: false });
         assert_eq!(command("bed 90"), Command::Bed(90));
+        assert_eq!(command("printer away"), Command::Printer { away: true });
+        assert_eq!(command("upload slow"), Command::Upload(Uploads::Slow));
         let mac = Identity([0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff]);
         assert_eq!(
             command("identity AA:BB:CC:DD:EE:FF"),
@@ -325,6 +359,8 @@ mod tests {
             ("rawhex 81", true, true, false),
             ("drip", true, true, false),
             ("bed 90", true, true, false),
+            ("printer away", true, true, false),
+            ("upload broken", true, true, false),
             ("identity AABBCCDDEEFF", true, true, false),
             ("button on", true, true, true),
             ("button dry", true, true, false),
@@ -367,6 +403,8 @@ mod tests {
             ("rawhex 8", "pairs of hex digits"),
             ("chamber inf", "'inf' is not a temperature"),
             ("door ajar", "the door is open or closed, not 'ajar'"),
+            ("printer gone", "the printer is away or back, not 'gone'"),
+            ("upload fast", "normal, slow, broken or silent, not 'fast'"),
             ("@x drop", "'@x' is not a device"),
             ("identity 12", "'12' is not a MAC address"),
         ] {

@@ -16,7 +16,7 @@ use super::connection::{self, Client, End, Hold};
 use super::device::{Device, Effect, State};
 use super::door::{self, Door};
 use super::frame;
-use super::inject::{Command, garbage, publication};
+use super::inject::{Command, Uploads, garbage, publication};
 use super::link::{self, Cut, Link};
 use super::log::{Event, Log};
 use super::simulator::{Dialect, Options, Simulated};
@@ -40,6 +40,7 @@ pub(crate) struct Unit {
     muted_until_s: Cell<f64>,
     hangs_new: Cell<bool>,
     drips: Cell<bool>,
+    uploads: Cell<Uploads>,
     accepted: Cell<u64>,
     receipts: Cell<u64>,
     noted: Cell<Option<State>>,
@@ -87,6 +88,7 @@ impl Unit {
             muted_until_s: Cell::new(0.0),
             hangs_new: Cell::new(false),
             drips: Cell::new(false),
+            uploads: Cell::default(),
             accepted: Cell::new(0),
             receipts: Cell::new(0),
             noted: Cell::new(None),
@@ -181,6 +183,9 @@ impl Unit {
             .device
             .borrow_mut()
             .finish_upload(known_type, good_image);
+        if self.uploads.get() == Uploads::Silent {
+            self.device.borrow_mut().say_nothing();
+        }
         self.obey(effect);
     }
 
@@ -255,6 +260,8 @@ impl Unit {
             Command::Chamber(chamber_c) => self.device.borrow_mut().set_chamber(*chamber_c),
             Command::Door { open } => self.device.borrow_mut().set_door(*open),
             Command::Bed(bed_c) => self.device.borrow_mut().set_bed(*bed_c),
+            Command::Printer { away } => self.device.borrow_mut().set_printer_away(*away),
+            Command::Upload(uploads) => self.uploads.set(*uploads),
             Command::Identity(identity) => self.device.borrow_mut().set_identity(*identity),
             Command::Flood { per_second, time } => {
                 tokio::task::spawn_local(flood(Rc::clone(self), *per_second, *time));
@@ -294,6 +301,10 @@ impl Unit {
 
     pub(crate) fn drips(&self) -> bool {
         self.drips.get()
+    }
+
+    pub(crate) fn uploads(&self) -> Uploads {
+        self.uploads.get()
     }
 
     pub(crate) fn is_uploading(&self) -> bool {
@@ -384,6 +395,14 @@ impl Unit {
         self.note(Event::Down);
     }
 
+    /// The device has left its network: its server stops, and drops everybody.
+    fn shut_down(&self) {
+        let clients = self.clients();
+        for client in clients.iter().filter(|client| client.hold() == Hold::Live) {
+            self.end(client, End::Fin);
+        }
+    }
+
     fn end_all(&self) {
         for client in self.clients().iter() {
             self.end(client, End::Rst);
@@ -411,8 +430,12 @@ impl Unit {
             Power::Cut { .. } => Door::Silent,
             Power::Rebooting { .. } => Door::Closed,
             Power::On if now_s < self.refuses_until_s.get() => Door::Closed,
+            Power::On if !self.device.borrow().is_served() => Door::Closed,
             Power::On => Door::Open,
         });
+        if self.power.get() == Power::On && !self.device.borrow().is_served() {
+            self.shut_down();
+        }
         self.link.set_hold(match self.power.get() {
             Power::Cut { .. } => link::Hold::Dead,
             Power::Rebooting { .. } => link::Hold::Away,

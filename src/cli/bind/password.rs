@@ -17,13 +17,13 @@ const MOST: u64 = 4096;
 
 /// The password of this user, for a device to keep.
 pub(super) fn get(file: Option<&Path>, username: &str) -> io::Result<String> {
-    let (password, whence) = read(file, username)?;
+    let (password, whence) = read(file, &format!("Password of {username} at the broker: "))?;
     fits_device(&password).map_err(|why| failed(format!("{whence}: {why}")))?;
     Ok(password)
 }
 
-/// The password of this user, and where it is from.
-pub(in crate::cli) fn read(file: Option<&Path>, username: &str) -> io::Result<(String, String)> {
+/// A password that a terminal asks for with this prompt, and where it is from.
+pub(in crate::cli) fn read(file: Option<&Path>, prompt: &str) -> io::Result<(String, String)> {
     let stdin = io::stdin();
     Ok(match file {
         Some(path) => {
@@ -32,13 +32,10 @@ pub(in crate::cli) fn read(file: Option<&Path>, username: &str) -> io::Result<(S
             let line = only_line(file).map_err(|error| failed(format!("{name}: {error}")))?;
             (line, name)
         }
-        None if stdin.is_terminal() => {
-            let prompt = format!("Password of {username} at the broker: ");
-            (
-                ask(&stdin, &mut io::stderr(), &prompt)?,
-                "the password".to_owned(),
-            )
-        }
+        None if stdin.is_terminal() => (
+            ask(&stdin, &mut io::stderr(), prompt)?,
+            "the password".to_owned(),
+        ),
         None => {
             let line = first_line(stdin.lock());
             let line = line.map_err(|error| failed(format!("standard input: {error}")))?;

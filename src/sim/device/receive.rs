@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::settings::Printer;
-use super::{CONNECTED, Device, Effect, control};
+use super::{Device, Effect, control};
 
 type Object = Map<String, Value>;
 
@@ -113,15 +113,13 @@ impl Device {
 
     fn receive_wifi(&mut self, fields: &Object) {
         if set(fields, "scan").is_some() {
-            self.network.wifi_scan = 2; // a simulated scan takes no time
-            self.dirty.wifi = true;
+            self.start_scan();
         }
         if let (Some(ssid), Some(password)) = (text(fields, "ssid"), text(fields, "password")) {
             ssid.clone_into(&mut self.live.wifi_ssid);
             password.clone_into(&mut self.live.wifi_password);
             self.save();
-            self.network.sta_state = if ssid.is_empty() { 1 } else { CONNECTED };
-            self.dirty.sta = true;
+            self.start_join();
         }
     }
 
@@ -197,14 +195,16 @@ impl Device {
                 && (klipper || !(printer.sn.is_empty() || printer.access_code.is_empty()));
             self.live.printer = printer;
             self.save();
-            self.network.printer_state = if valid { CONNECTED } else { 1 };
-            self.dirty.printer = true;
+            if valid {
+                self.start_printer();
+            } else {
+                self.stop_printer(1);
+            }
         }
         if set(fields, "disconnect").is_some() {
             self.live.printer = Printer::default();
             self.save();
-            self.network.printer_state = 0;
-            self.dirty.printer = true;
+            self.stop_printer(0);
         }
     }
 }
@@ -369,6 +369,7 @@ mod tests {
         assert_eq!(device.take_push(), None);
         let named = br#"{"printer":{"name":"voron","ip":"192.0.2.20","port":7125}}"#;
         assert_eq!(device.handle_text(named), Effect::None);
+        device.step(std::time::Duration::from_secs(2));
         let push = device.take_push().unwrap();
         assert!(push.contains("\"host\":\t\"192.0.2.20\"") && push.contains("\"state\":\t3"));
     }
@@ -378,8 +379,14 @@ mod tests {
         let mut device = after(Firmware::V1_0_3, r#"{"sta":{"hostname":"Breath2"}}"#);
         assert!(device.take_push().unwrap().contains("set_hostname"));
         assert!(device.snapshot().contains("PandaBreath\""));
+        // What is stored in between does not take it back.
+        assert_eq!(device.handle_text(br#"{"ap":{"on":1}}"#), Effect::None);
         device.boot();
         assert!(device.snapshot().contains("Breath2"));
+        let reset = br#"{"settings":{"factory_reset":1}}"#;
+        assert_eq!(device.handle_text(reset), Effect::RestartAfterPush);
+        device.boot();
+        assert!(device.snapshot().contains("PandaBreath\""));
     }
 
     impl Setup {

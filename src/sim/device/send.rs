@@ -2,6 +2,7 @@
 //! everything that became due (PROTOCOL sections 1.3, 1.4 and 2).
 
 use super::super::json::{Json, Object, print};
+use super::network::SCAN_DONE;
 use super::{Device, KLIPPER};
 
 /// What waits for the sender loop.
@@ -141,8 +142,9 @@ impl Device {
         }
         wifi.push(("scan", self.network.wifi_scan.into()));
         if self.network.wifi_scan == SCAN_DONE {
-            let network: Object = vec![("ssid", self.live.wifi_ssid.as_str().into())];
-            wifi.push(("list", Json::List(vec![network.into()])));
+            let network = |ssid: &str| -> Json { Object::from([("ssid", ssid.into())]).into() };
+            let list = self.air.names().map(network).collect();
+            wifi.push(("list", Json::List(list)));
         }
         wifi
     }
@@ -186,8 +188,6 @@ impl Device {
         fields
     }
 }
-
-const SCAN_DONE: u8 = 2;
 
 #[cfg(test)]
 mod tests {

@@ -178,7 +178,12 @@ impl Simulated for Unit {
                 tokio::task::spawn_local(flood(Rc::clone(&self), *per_second, *time));
             }
             // Refused before they come here: see `Command::fits`.
-            Command::RawHex(_) | Command::Drip { .. } | Command::Bed(_) | Command::Identity(_) => {}
+            Command::RawHex(_)
+            | Command::Drip { .. }
+            | Command::Bed(_)
+            | Command::Printer { .. }
+            | Command::Upload(_)
+            | Command::Identity(_) => {}
         }
         drop(node);
         self.look_at_timers(now_s);
