@@ -499,7 +499,9 @@ impl Session {
     }
 
     fn wish(&mut self, now: Millis, wish: Wish) {
-        if wish.hand != self.wish.hand {
+        // A target that is there when Klipper becomes ready is somebody's, too.
+        let found = wish.armed && !self.wish.armed && wish.target > 0.0;
+        if wish.hand != self.wish.hand || found {
             self.look_at_bed(); // it may have gone off just before
             self.follow.hold();
         }

@@ -55,6 +55,18 @@ fn is_at(world: &World, celsius: f64) {
 }
 
 #[test]
+fn follow_bed_holds_for_a_target_that_was_there_when_klipper_became_ready() {
+    let mut world = world();
+    world.set_target(30.0);
+    world.run(2_500);
+    world.shut_down();
+    bed(&mut world, 100.0);
+    world.klipper.armed = true;
+    world.run(5_000);
+    is_at(&world, 30.0);
+}
+
+#[test]
 fn follow_bed_sets_klippers_target_and_is_off_with_the_bed() {
     let mut world = world();
     bed(&mut world, 60.0);
