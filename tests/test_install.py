@@ -69,7 +69,7 @@ class Home:
 
     def printer(self) -> Printer:
         """A printer whose printer.cfg is the home's, with nothing installed by the tests."""
-        if "KLIPPER_DIR" in os.environ:
+        if os.environ.get("KLIPPER_DIR"):
             return KlippyPrinter(BASE, self.config, self.klipper, self.python, extras=())
         return StubPrinter(BASE, self.config, extras=(self.module,))
 

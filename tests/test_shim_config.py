@@ -489,7 +489,7 @@ def test_a_wheel_at_odds_with_itself_is_installed_anew(
     make: Make, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside the compiled half is where 'panda-breath install' has Klipper load this file from."""
-    native = driver.module(4, "9.9.9")
+    native = driver.module(5, "9.9.9")
     native.__file__ = str(SHIM.with_name("panda_breath_native") / "__init__.py")
     monkeypatch.setitem(sys.modules, "panda_breath_native", native)
     host = make()

@@ -89,7 +89,7 @@ enum Action {
     Ap(Ap),
     /// Bind the device to Klipper, for its own mode Auto (1.0.3 and later).
     ///
-    /// Klipper's [`panda_breath`] does not need this.
+    /// Klipper's `[panda_breath]` does not need this.
     #[command(
         after_help = "Example:\n  panda-breath device bind-klipper PandaBreath.local --moonraker 192.168.1.10"
     )]

@@ -204,6 +204,7 @@ impl World {
 
     pub(crate) fn shut_down(&mut self) {
         self.klipper.armed = false;
+        self.klipper.bed_was_off = true; // when it is ready again, all its targets have been 0
         self.say_wish();
     }
 
