@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use panda_breath_fuzz::dialect::mqtt::{Delivery, Mqtt};
 use panda_breath_fuzz::dialect::{BrokerNews, Setting, Target};
 use panda_breath_fuzz::script::Script;
-use panda_breath_fuzz::world::{LONGEST_LINE, TOPICS, mqtt_options};
+use panda_breath_fuzz::words::{LONGEST_LINE, TOPICS, mqtt_options};
 
 fuzz_target!(|data: &[u8]| {
     let mut script = Script(data);
@@ -75,8 +75,10 @@ fuzz_target!(|data: &[u8]| {
                 "R8: {will}"
             );
         }
-        for on in [true, false] {
-            for message in mqtt.encode(Setting::Heat(Target::whole(45)), on) {
+        let target = Target::whole(45);
+        let settings = [Setting::Heat(target), Setting::Dry { target, hours: 6 }];
+        for (setting, on) in settings.into_iter().flat_map(|s| [(s, true), (s, false)]) {
+            for message in mqtt.encode(setting, on) {
                 let inside = prefixes
                     .iter()
                     .any(|prefix| message.topic.starts_with(prefix));

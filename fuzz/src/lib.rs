@@ -4,8 +4,10 @@
 //! * [`dialect`], [`session`]: the project's
 //! * [`inbox`]: bytes of a broker to packets, the project's
 //! * [`frame`]: the simulated device's reader of WebSocket frames
-//! * [`script`]: bytes of the fuzzer as a list of things that happen
-//! * [`world`]: checks every command of a session against the rules
+//! * [`script`]: bytes of the fuzzer as a list of things that happen; [`words`]: what it need not
+//!   find by itself
+//! * [`world`]: checks every command of a session against the rules; `said`: reads them; `sensors`:
+//!   what Klipper's sensors and the bed have to do with them
 
 #![allow(dead_code)]
 
@@ -21,7 +23,10 @@ mod frame;
 #[path = "../../src/driver/mqtt/inbox.rs"]
 mod inbox;
 
+mod said;
 pub mod script;
+mod sensors;
+pub mod words;
 pub mod world;
 
 /// Reads a stream of a broker in pieces of so many bytes. Returns what it says, in short; an end

@@ -6,140 +6,21 @@
 
 use std::net::SocketAddr;
 
-use crate::dialect::mqtt::{Delivery, Message, Mqtt, Options, Terms};
+use crate::dialect::mqtt::{Delivery, Message, Mqtt, Terms};
 use crate::dialect::stock::Stock;
 use crate::dialect::{Dialect, Identity, MAX_MESSAGE, Report};
+use crate::said::{self, Said};
 use crate::script::Script;
+use crate::sensors::{self, Sensors};
 use crate::session::{
     Claim, Command, Config, Conn, Input, Link, Millis, OnExternalOff, OnExternalOn, Session, Wish,
 };
+use crate::words::{
+    FRAMES, LONGEST_LINE, MESSAGES, SECRET, TARGETS, TIMES, TOPICS, mqtt_options, takes,
+};
 
-/// No line for people is longer (rule R6).
-pub const LONGEST_LINE: usize = 600;
-/// In every message of the fuzzer's device that has secrets.
-const SECRET: &str = "a-password-of-wifi";
 /// So many turns of a session are enough for one input.
 const MOST_TURNS: u32 = 1_000;
-
-const TIMES: [Millis; 20] = [
-    0, 1, 99, 250, 500, 999, 1_000, 1_001, 1_200, 2_001, 3_001, 5_000, 5_001, 10_001, 15_001,
-    30_001, 60_001, 120_001, 300_001, 600_001,
-];
-const TARGETS: [f64; 12] = [
-    0.0,
-    45.0,
-    45.5,
-    60.0,
-    20.0,
-    60.4,
-    0.3,
-    300.0,
-    -1.0,
-    f64::NAN,
-    f64::INFINITY,
-    1e300,
-];
-
-const FRAMES: [&str; 16] = [
-    r#"{"wifi":{"ssid":"n","password":"a-password-of-wifi"},"ap":{"ssid":"Panda_Breath_AABBCCDDEEFF","password":"a-password-of-wifi"},"settings":{"fw_version":"V1.0.3","work_on":0,"work_mode":2,"set_temp":45}}"#,
-    r#"{"ap":{"ssid":"Panda_Breath_AABBCCDDEEFF"},"settings":{"fw_version":"V1.0.3","work_on":1,"work_mode":2,"set_temp":45}}"#,
-    r#"{"settings":{"warehouse_temper":31,"cal_warehouse_temp":30}}"#,
-    r#"{"settings":{"warehouse_temper":35}}"#,
-    r#"{"settings":{"work_on":1}}"#,
-    r#"{"settings":{"work_on":0}}"#,
-    r#"{"settings":{"work_mode":1,"set_temp":20,"work_on":1}}"#,
-    r#"{"settings":{"ptc_sensor_status":2}}"#,
-    r#"{"settings":{"ptc_heater_status":0}}"#,
-    r#"{"ap":{"ssid":"Panda_Breath_AABBCCDDEE00"},"settings":{"fw_version":"V1.0.3","work_on":1,"work_mode":2,"set_temp":45}}"#,
-    r#"{"ap":{"ssid":"Panda_Breath_AABBCCDDEEFF"},"settings":{"fw_version":"V1.0.0","work_on":0,"work_mode":2,"temp":45}}"#,
-    r#"{"settings":{"fw_version":"V1.0.2","work_on":0}}"#,
-    r#"{"settings":{"isrunning":1,"remaining_seconds":60}}"#,
-    r#"{"settings":null}"#,
-    "{}",
-    "garbage",
-];
-
-/// Topics of all dialects, as the options of [`mqtt_options`] have them.
-pub const TOPICS: [&str; 18] = [
-    "panda-breath/status",
-    "panda-breath/sensor/chamber_temperature/state",
-    "panda-breath/climate/chamber/mode/state",
-    "panda-breath/climate/chamber/action/state",
-    "panda-breath/climate/chamber/target_temperature/state",
-    "panda-breath/climate/chamber/target_temperature_low/state",
-    "panda-breath/climate/chamber/target_temperature_high/state",
-    "panda-breath/climate/chamber/mode/command",
-    "panda-breath/climate/chamber/target_temperature/command",
-    "esphome/discover/panda-breath",
-    "homeassistant/climate/panda-breath/chamber/config",
-    "homeassistant/sensor/panda-breath/chamber_temperature/config",
-    "panda_breath/AABBCCDDEE01/state",
-    "panda_breath/AABBCCDDEE01/availability",
-    "panda_breath/AABBCCDDEE01/command",
-    "panda_breath/AABBCCDDEE02/state",
-    "panda_breath/AABBCCDDEE02/availability",
-    "panda-breath/c/there",
-];
-
-/// Messages by the number of their topic.
-const MESSAGES: [(usize, &str); 27] = [
-    (0, "online"),
-    (0, "offline"),
-    (1, "30.5"),
-    (1, "nan"),
-    (2, "off"),
-    (2, "heat"),
-    (3, "idle"),
-    (3, "heating"),
-    (4, "45"),
-    (4, "20.5"),
-    (5, "44.5"),
-    (6, "45.5"),
-    (7, "heat"),
-    (8, "70"),
-    (8, ""),
-    (
-        9,
-        r#"{"name":"panda-breath","version":"2026.6.5","mac":"aabbccddee01"}"#,
-    ),
-    (
-        9,
-        r#"{"name":"panda-breath","version":"2026.6.5","mac":"aabbccddee02"}"#,
-    ),
-    (
-        10,
-        r#"{"mode_cmd_t":"panda-breath/climate/chamber/mode/command","temp_cmd_t":"panda-breath/t","max_temp":50,"avty_t":"panda-breath/c/there"}"#,
-    ),
-    (10, r#"{"mode_cmd_tpl":"{{ value }}"}"#),
-    (10, ""),
-    (
-        12,
-        r#"{"chamber_temp":31,"work_on":"ON","mode":"power on","target_temp":45}"#,
-    ),
-    (
-        12,
-        r#"{"chamber_temp":30,"work_on":"OFF","mode":"power on","target_temp":45}"#,
-    ),
-    (13, "online"),
-    (13, "offline"),
-    (15, r#"{"chamber_temp":30,"work_on":"OFF"}"#),
-    (14, r#"{"work_on":"ON"}"#),
-    (17, "online"),
-];
-
-/// Where a device is on a broker, one of a few ways.
-pub fn mqtt_options(how: u8) -> Options {
-    Options {
-        dialect: match how & 3 {
-            0 => None,
-            1 => Some(Dialect::StockMqtt),
-            _ => Some(Dialect::Esphome),
-        },
-        device_id: (how & 7 == 5).then(|| "AABBCCDDEE01".into()),
-        foreign_topics: how & 8 != 0,
-        ..Options::default()
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
@@ -171,6 +52,7 @@ pub struct World {
     wires: Vec<Wire>,
     dead: Vec<Conn>,
     wish: Wish,
+    sensors: Sensors,
     owned: bool,
     /// Klipper's reactor turns, so that it renews every second.
     alive: bool,
@@ -202,7 +84,7 @@ impl World {
         let (Some(first), Some(second)) = (script.byte(), script.byte()) else {
             return;
         };
-        let mut world = Self::new(dialect, first, u64::from(second));
+        let mut world = Self::new(dialect, first, second);
         world.secret_is_out = data
             .windows(SECRET.len())
             .any(|part| part == SECRET.as_bytes());
@@ -210,8 +92,8 @@ impl World {
         while world.turns < MOST_TURNS && world.happen(&mut script).is_some() {}
     }
 
-    fn new(dialect: Dialect, options: u8, seed: u64) -> Self {
-        let config = Config {
+    fn new(dialect: Dialect, options: u8, seed: u8) -> Self {
+        let mut config = Config {
             mqtt: match dialect {
                 Dialect::Stock => None,
                 // One in four finds out for itself.
@@ -231,8 +113,9 @@ impl World {
             },
             ..Config::default()
         };
+        sensors::options(seed, &mut config);
         Self {
-            session: Session::new(config.clone(), seed),
+            session: Session::new(config.clone(), u64::from(seed)),
             config,
             dialect,
             now: 5_000,
@@ -241,6 +124,7 @@ impl World {
             wires: Vec::new(),
             dead: Vec::new(),
             wish: Wish::default(),
+            sensors: Sensors::default(),
             owned: true,
             alive: true,
             renewed_at: 5_000,
@@ -266,7 +150,7 @@ impl World {
 
     /// One thing of the script.
     fn happen(&mut self, script: &mut Script<'_>) -> Option<()> {
-        match script.byte()? % 20 {
+        match script.byte()? % 24 {
             0 => self.run(script.pick(&TIMES)?),
             1 => self.run(script.number()? % 8_192),
             2 => {
@@ -275,7 +159,22 @@ impl World {
             }
             3 | 4 => {
                 let target = script.pick(&TARGETS)?;
+                self.wish.dry = false;
                 self.want(target, true);
+            }
+            20 => {
+                let target = script.pick(&TARGETS)?;
+                self.wish.dry = true;
+                self.want(target, true);
+            }
+            21 | 22 => {
+                self.sensors.change(self.now, script)?;
+                self.tell(Input::Tick);
+            }
+            23 => {
+                self.sensors.warm_bed(script)?;
+                self.tell(Input::Tick);
+                self.follow();
             }
             5 => self.want(self.wish.target, false),
             6 => {
@@ -395,10 +294,23 @@ impl World {
         } else {
             self.session.snapshot(self.now).forced_offs
         };
+        self.sensors.hold();
         self.say(Wish {
             target,
             armed,
             ack,
+            hand: self.wish.hand + 1,
+            ..self.wish
+        });
+    }
+
+    /// Klipper sets the target that goes with the bed.
+    fn follow(&mut self) {
+        let Some(followed) = self.session.snapshot(self.now).follow else {
+            return;
+        };
+        self.say(Wish {
+            target: followed.target,
             ..self.wish
         });
     }
@@ -560,6 +472,8 @@ impl World {
             eprintln!("{} {input:?}", self.now);
         }
         self.turns += 1;
+        self.sensors.tick(self.now);
+        self.session.surround(self.sensors.around);
         self.session.handle(self.now, input);
         let mut commands = 0;
         while let Some(command) = self.session.poll() {
@@ -603,17 +517,7 @@ impl World {
             }
             Command::Send(conn, text) => {
                 assert!(!self.is_broker());
-                let said = if text == r#"{"settings":{"work_on":false}}"# {
-                    None
-                } else {
-                    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-                    let settings = &value["settings"];
-                    assert_eq!(settings["work_on"].as_bool(), Some(true), "{text}");
-                    assert_eq!(settings["work_mode"].as_u64(), Some(2), "{text}");
-                    let temp = settings["set_temp"].as_f64().or(settings["temp"].as_f64());
-                    Some(temp.expect("a target"))
-                };
-                self.command(conn, said, 0.0);
+                self.command(conn, said::in_frame(&text));
                 let pinned = self.session.snapshot(self.now).identity;
                 let wire = self.wire(conn);
                 assert_eq!(
@@ -676,76 +580,93 @@ impl World {
 
     fn published(&mut self, conn: Conn, message: &Message) {
         assert!(self.is_broker());
-        if message.topic.starts_with("esphome/ping/") {
-            self.wire(conn);
-            return;
-        }
-        let payload = &*message.payload;
-        let (said, band) = if payload == "off" || payload == r#"{"work_on":"OFF"}"# {
-            (None, 0.0)
-        } else if payload == "heat" {
-            // With the target before it, which was checked.
-            return assert!(
-                self.wire(conn).last_word_is_heat,
-                "R3: heat without a target"
-            );
-        } else if payload.starts_with('{') {
-            let value: serde_json::Value = serde_json::from_str(payload).expect("JSON");
-            assert_eq!(value["work_on"], "ON", "{message}");
-            (value["target_temp"].as_f64(), 0.0)
-        } else {
-            let number: f64 = payload.parse().expect("a number");
-            let two = message.topic.contains("_low") || message.topic.contains("_high");
-            if message.topic.contains("_low") {
-                // The two of a band are one command.
-                self.wire(conn).unanswered = false;
-                (Some(number + 0.5), 0.5)
-            } else {
-                if two {
-                    self.wire(conn).unanswered = false;
-                }
-                (Some(if two { number - 0.5 } else { number }), 0.5)
-            }
-        };
-        self.command(conn, said, band);
+        self.command(conn, said::on_topic(message));
     }
 
-    /// Heat to so many degrees, or off: rules R2, R3 and R4, said a second time.
-    fn command(&mut self, conn: Conn, heat: Option<f64>, step: f64) {
-        let snapshot = self.session.snapshot(self.now);
-        let (now, wish, most) = (self.now, self.wish, f64::from(self.config.max_target));
-        if let Some(target) = heat {
-            assert!(self.owned && wish.armed, "R3: heat in shutdown");
-            assert!(wish.target > 0.0, "R3: heat without a target");
-            assert_eq!(
-                wish.ack, snapshot.forced_offs,
-                "R3: heat after a forced off"
-            );
-            assert!(
-                now < self.renewed_at + self.config.lease,
-                "R3: heat without a lease"
-            );
-            assert_eq!(snapshot.link, Link::Connected, "R3: heat to nobody");
-            assert!(!snapshot.lost, "R3: heat to a lost device");
-            assert!(target <= most, "above max_target: {target}");
-            let wanted = wish.target.min(most);
-            let near = if step > 0.0 || wanted < 1.0 { 1.0 } else { 0.5 };
-            assert!(
-                (target - wanted).abs() <= near + 1e-6,
-                "not the current wish: {target}"
-            );
+    /// Heat, or off: rules R2, R3 and R4, said a second time.
+    fn command(&mut self, conn: Conn, said: Said) {
+        let is_heat = match said {
+            Said::Question => {
+                self.wire(conn);
+                return;
+            }
+            Said::Go => {
+                // With the target before it, which was checked.
+                let heats = self.wire(conn).last_word_is_heat;
+                return assert!(heats, "R3: heat without a target");
+            }
+            Said::Off => false,
+            Said::Heat { .. } | Said::Dry { .. } | Said::HalfBand { .. } => true,
+        };
+        if is_heat {
+            self.may_heat();
+            self.is_the_wish(&said);
             self.heats += 1;
-            let bound = 12 + (now - self.started) / 100;
+            let bound = 12 + (self.now - self.started) / 100;
             assert!(self.heats <= 2 * bound, "R6: {} heats", self.heats);
             self.heat_is_newer = true;
         }
+        // The two of a band are one command.
+        let is_half = matches!(said, Said::HalfBand { .. });
         let wire = self.wire(conn);
         assert!(
-            heat.is_none() || !wire.unanswered,
+            !is_heat || is_half || !wire.unanswered,
             "R4: two heats are unanswered"
         );
-        wire.unanswered |= heat.is_some();
-        wire.last_word_is_heat = heat.is_some();
+        wire.unanswered |= is_heat && !is_half;
+        wire.last_word_is_heat = is_heat;
+    }
+
+    fn may_heat(&self) {
+        let snapshot = self.session.snapshot(self.now);
+        let (now, wish) = (self.now, self.wish);
+        assert!(self.owned && wish.armed, "R3: heat in shutdown");
+        assert!(wish.target > 0.0, "R3: heat without a target");
+        assert_eq!(
+            wish.ack, snapshot.forced_offs,
+            "R3: heat after a forced off"
+        );
+        assert!(
+            now < self.renewed_at + self.config.lease,
+            "R3: heat without a lease"
+        );
+        assert_eq!(snapshot.link, Link::Connected, "R3: heat to nobody");
+        assert!(!snapshot.lost, "R3: heat to a lost device");
+        assert!(
+            self.sensors.are_cool(&self.config, now),
+            "heat above the cutoff, or without its sensor"
+        );
+    }
+
+    /// What the device is asked for is what Klipper wants now.
+    fn is_the_wish(&self, said: &Said) {
+        let (wish, dries) = (self.wish, matches!(said, Said::Dry { .. }));
+        let may_dry = self.dialect != Dialect::Esphome; // that one is heated to the same end
+        assert_eq!(dries, wish.dry && may_dry, "not the current wish: {said:?}");
+        let (celsius, step) = match *said {
+            Said::Heat { celsius, step } => (celsius, step),
+            Said::HalfBand { celsius } => (celsius, 0.5),
+            Said::Dry { celsius, hours } => {
+                let most = u64::from(self.config.drying_hours);
+                assert!((1..=most).contains(&hours), "{hours} h of drying");
+                (celsius, 0.0)
+            }
+            Said::Off | Said::Go | Said::Question => return,
+        };
+        let most = f64::from(self.config.max_target);
+        assert!(celsius <= most, "above max_target: {celsius}");
+        let boost = if wish.dry {
+            0.0
+        } else {
+            self.sensors.most_boost(&self.config, self.now)
+        };
+        let wanted = wish.target.min(most);
+        let near = if step > 0.0 || wanted < 1.0 { 1.0 } else { 0.5 } + 1e-6;
+        let range = wanted - near..=wanted + boost + near;
+        assert!(
+            range.contains(&celsius),
+            "not the current wish: {celsius}, {range:?}"
+        );
     }
 
     /// What must be so after every turn.
@@ -755,6 +676,13 @@ impl World {
             snapshot.forced_offs >= self.forced_offs,
             "forgotten: a forced off"
         );
+        if snapshot.forced_offs > self.forced_offs {
+            self.sensors.hold();
+        }
+        if !self.ended && self.owned {
+            let follow = snapshot.follow;
+            self.sensors.check(&self.config, self.wish, follow);
+        }
         self.forced_offs = snapshot.forced_offs;
         let wants = self.owned
             && self.wish.armed
@@ -788,19 +716,6 @@ impl World {
                 self.secret_is_out || !error.contains(SECRET),
                 "R11: {error}"
             );
-        }
-    }
-}
-
-/// Whether a topic filter without `#` takes a topic.
-fn takes(filter: &str, topic: &str) -> bool {
-    let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
-    loop {
-        match (filter.next(), topic.next()) {
-            (None, None) => return true,
-            (Some("+"), Some(_)) => {}
-            (Some(a), Some(b)) if a == b => {}
-            _ => return false,
         }
     }
 }
