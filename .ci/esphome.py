@@ -142,7 +142,9 @@ def esphome_config() -> Result:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(ESPHOME_EXAMPLE / "panda-breath.yaml", folder)
         shutil.copy(ESPHOME_EXAMPLE / "secrets.yaml.example", Path(folder) / "secrets.yaml")
-        printed = _esphome_run("esphome", "config", "panda-breath.yaml", cwd=folder)
+        # Not the script of that name: in a checkout that was moved it would not start.
+        config = ("-m", "esphome", "config", "panda-breath.yaml")
+        printed = _esphome_run("python", *config, cwd=folder)
     output = printed.stdout + printed.stderr
     if printed.returncode:
         return Result(False, "ESPHome refuses it", output)
