@@ -641,7 +641,8 @@ impl World {
     /// What the device is asked for is what Klipper wants now.
     fn is_the_wish(&self, said: &Said) {
         let (wish, dries) = (self.wish, matches!(said, Said::Dry { .. }));
-        let may_dry = self.dialect != Dialect::Esphome; // that one is heated to the same end
+        // An ESPHome node is heated to the same end.
+        let may_dry = self.session.snapshot(self.now).dialect != Some(Dialect::Esphome);
         assert_eq!(dries, wish.dry && may_dry, "not the current wish: {said:?}");
         let (celsius, step) = match *said {
             Said::Heat { celsius, step } => (celsius, step),

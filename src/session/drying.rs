@@ -68,10 +68,12 @@ impl Session {
         self.device.drying
     }
 
-    /// What is left of it, seconds, and when that was so.
+    /// What is left of it, seconds, and when that was so. While it stands still the firmware tells
+    /// how long the next one would take; that is not what is left.
     pub(super) fn drying_remaining(&self, now: Millis) -> Option<(u32, Millis)> {
         if !self.dries() {
-            return self.device.remaining;
+            let runs = self.device.drying == Some(true);
+            return self.device.remaining.filter(|_| runs);
         }
         let left = self.drying.until.saturating_sub(now).div_ceil(1_000);
         Some((u32::try_from(left).unwrap_or(u32::MAX), now))
@@ -89,7 +91,15 @@ impl Session {
 
     fn dried(&mut self, now: Millis) {
         let hours = self.config.drying_hours;
-        let text = format!("filament drying has ended after {hours} h; the heater is off");
+        let left = self.drying_left();
+        let text = if left <= NEARLY {
+            format!("filament drying has ended after {hours} h; the heater is off")
+        } else {
+            let minutes = left / 60_000;
+            format!(
+                "the device ended filament drying {minutes} min before its time; the heater is off"
+            )
+        };
         self.force_off(now, Reason::Dried, text);
     }
 

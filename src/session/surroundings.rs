@@ -85,14 +85,16 @@ impl Session {
 
     /// When a sensor that goes on saying nothing will be too silent.
     pub(super) fn sensors_deadline(&self, now: Millis) -> Option<Millis> {
+        if !self.wants_heat() {
+            return None;
+        }
         let at = |sample: Option<Sample>| Some(sample?.at + SILENT);
         let lost = self.config.chamber.as_ref().map(|_| {
             let heard = self.around.chamber.map(|sample| sample.at);
             heard.unwrap_or(self.wish_changed_at) + self.config.lost_after
         });
         let all = [at(self.around.chamber), at(self.around.cutoff), lost];
-        let due = all.into_iter().flatten().filter(|at| *at > now).min();
-        due.filter(|_| self.wants_heat())
+        all.into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// Without the sensor that Klipper regulates by, its wish cannot be fulfilled: the device alone

@@ -101,6 +101,8 @@ pub(crate) struct BrokerWorld {
     judged_at: Millis,
     /// So many times running it wanted to be called again in the next millisecond.
     hurry: u32,
+    /// When the session wants its next turn, unless something was said to it since.
+    turn_at: Option<Millis>,
 }
 
 impl BrokerWorld {
@@ -146,6 +148,7 @@ impl BrokerWorld {
             reference: Reference::default(),
             judged_at: 0,
             hurry: 0,
+            turn_at: None,
         };
         world.tell(Input::Tick);
         world
@@ -284,7 +287,7 @@ impl BrokerWorld {
     }
 
     fn say_wish(&mut self) {
-        if let Some(wish) = self.klipper.new_wish() {
+        if let Some(wish) = self.klipper.new_wish(self.now) {
             let before = self.sent.len();
             self.tell(Input::Wish(wish));
             self.check_off(wish.target, before);
@@ -293,6 +296,7 @@ impl BrokerWorld {
     }
 
     fn drain(&mut self) {
+        self.turn_at = None;
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
         if let Some(celsius) = self.chamber {
@@ -465,6 +469,7 @@ impl BrokerWorld {
     fn next_event(&mut self) -> Millis {
         let now = self.now;
         let turn = self.session.deadline(now);
+        self.turn_at = Some(turn);
         assert!(turn <= now + 1_000, "R7: it would look stuck");
         let hurries = turn == now + 1 && !self.ended;
         self.hurry = if hurries { self.hurry + 1 } else { 0 };
@@ -495,7 +500,8 @@ impl BrokerWorld {
             self.klipper.next_drain = self.now + DRAIN;
             self.drain();
         }
-        if self.now >= self.session.deadline(self.now - 1) {
+        let turn_at = self.turn_at.take();
+        if self.now >= turn_at.unwrap_or_else(|| self.session.deadline(self.now - 1)) {
             self.tell(Input::Tick);
         }
         if self.now >= self.judged_at + JUDGED_EVERY {
@@ -521,6 +527,7 @@ impl BrokerWorld {
         }
         let wanted = self.klipper.wants(self.now, lease, snapshot.forced_offs);
         let dry = self.klipper.dry && wanted.is_some();
+        let over = self.klipper.has_dried(self.now, self.config.drying_hours);
         if snapshot
             .forced_off
             .is_some_and(|f| f.reason == Reason::Dried)
@@ -532,7 +539,7 @@ impl BrokerWorld {
             wanted,
             dry,
             reached: snapshot.link == Link::Connected && !in_the_way,
-            excused: snapshot.lost || blocked || self.faulty,
+            excused: snapshot.lost || blocked || self.faulty || over,
             faulty: self.faulty,
             on: if dry { state.dries } else { state.heat },
             target: if dry { state.dry_c } else { state.target_c },
@@ -756,6 +763,7 @@ impl BrokerWorld {
     // The session's side
 
     pub(crate) fn tell(&mut self, input: Input<'_>) {
+        self.turn_at = None;
         if self.ended {
             return;
         }

@@ -62,12 +62,16 @@ fn dryer_is_one_frame_and_the_rest_of_the_time_is_told() {
     assert_eq!(snapshot.drying, Some(true));
     assert_eq!(snapshot.remaining.unwrap().0, 3_600);
     assert_eq!(snapshot.device_target, Some(55.0));
+    let _ = world.device.press(Button::Power);
+    world.run(2_000);
+    assert_eq!(world.snapshot().drying, Some(false));
+    assert_eq!(world.snapshot().remaining, None, "nothing is left of none");
 }
 
 #[test]
 fn dryer_ends_by_itself_and_nobody_is_alarmed() {
     let mut world = drying();
-    let since = world.dry_since;
+    let since = world.klipper.dry_since;
     world.run(2 * HOUR - 4_000);
     assert!(world.device.state().drying);
     world.run(8_000);
@@ -148,6 +152,20 @@ fn dryer_and_chamber_follow_each_other_without_an_off_between() {
     assert!(world.device.state().drying);
     world.run(HOUR + HOUR / 2);
     assert!(world.device.state().drying, "its hours began anew");
+}
+
+#[test]
+fn dryer_that_the_device_ends_before_its_time_is_called_that() {
+    let mut world = drying();
+    world.run(HOUR);
+    world.broadcast(r#"{"settings":{"work_on":1,"work_mode":3,"isrunning":0}}"#);
+    world.run(3_000);
+    let (reason, text) = forced_off(&world);
+    assert_eq!(reason, Reason::Dried);
+    assert_eq!(
+        text,
+        "the device ended filament drying 59 min before its time; the heater is off"
+    );
 }
 
 #[test]

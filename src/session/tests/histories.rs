@@ -415,3 +415,16 @@ fn no_history_breaks_a_rule() {
         .unwrap_or_else(|failure| panic!("{}", told(failure)));
     coverage.borrow().conclude("stock", &EVENTS, unreachable);
 }
+
+/// Found by chance: the chamber's target was too soon after the first to be written, and so the
+/// device's clock is a little ahead.
+#[test]
+fn a_history_in_which_drying_begins_twice() {
+    let mut steps = vec![
+        Step::Dry(52, 201),
+        Step::Target(20),
+        Step::Dry(52, 3_600_001),
+    ];
+    steps.extend((0..20).map(|_| Step::Advance(1)));
+    play(&steps, false, &mut Coverage::default()).unwrap();
+}

@@ -11,6 +11,8 @@ pub(crate) struct Klipper {
     pub(crate) target: f64,
     /// It is filament that the target is for.
     pub(crate) dry: bool,
+    /// When the device was first asked to.
+    pub(crate) dry_since: Millis,
     pub(crate) armed: bool,
     pub(crate) stalled: bool,
     /// There is no printer: the device is orphaned.
@@ -30,6 +32,7 @@ impl Klipper {
         Self {
             target: 0.0,
             dry: false,
+            dry_since: 0,
             armed: true,
             stalled: false,
             gone: false,
@@ -51,8 +54,14 @@ impl Klipper {
         };
     }
 
+    /// Whether drying is over or as good as over. The device's clock began when it was last told, which
+    /// may have been some seconds earlier: what came between was too soon after it to be written.
+    pub(crate) fn has_dried(&self, now: Millis, hours: u8) -> bool {
+        self.dry && now + 10_000 >= self.dry_since + u64::from(hours) * 3_600_000
+    }
+
     /// Its wish, if it is another than the last.
-    pub(crate) fn new_wish(&mut self) -> Option<Wish> {
+    pub(crate) fn new_wish(&mut self, now: Millis) -> Option<Wish> {
         if self.gone {
             return None;
         }
@@ -63,7 +72,11 @@ impl Klipper {
             ack: self.obeyed,
             hand: self.hand,
         };
-        (self.said.replace(wish) != Some(wish)).then_some(wish)
+        let said = self.said.replace(wish);
+        if said.is_none_or(|said| (said.target, said.dry) != (wish.target, wish.dry)) {
+            self.dry_since = now;
+        }
+        (said != Some(wish)).then_some(wish)
     }
 
     /// Whether its reactor turns.

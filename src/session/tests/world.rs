@@ -73,8 +73,6 @@ pub(crate) struct World {
     pub(crate) lines: Vec<String>,
     pub(crate) connects: Vec<Millis>,
     pub(crate) ended: bool,
-    /// When the last drying was wished for.
-    pub(crate) dry_since: Millis,
     /// What Klipper's sensors have said.
     pub(crate) around: Surroundings,
     /// How often Klipper hears of the cavity.
@@ -92,6 +90,8 @@ pub(crate) struct World {
     readings: Vec<(Millis, f64)>,
     /// So many times running it wanted to be called again in the next millisecond.
     hurry: u32,
+    /// When the session wants its next turn, unless something was said to it since.
+    turn_at: Option<Millis>,
 }
 
 impl World {
@@ -139,7 +139,6 @@ impl World {
             lines: Vec::new(),
             connects: Vec::new(),
             ended: false,
-            dry_since: 0,
             around: Surroundings::default(),
             cavity_every: None,
             cavity_step: 0.1,
@@ -149,6 +148,7 @@ impl World {
             boosted: (0, 0, 0.0),
             readings: Vec::new(),
             hurry: 0,
+            turn_at: None,
         }
     }
 
@@ -291,11 +291,7 @@ impl World {
     }
 
     fn say_wish(&mut self) {
-        let said = self.klipper.said;
-        if let Some(wish) = self.klipper.new_wish() {
-            if said.is_none_or(|said| (said.target, said.dry) != (wish.target, wish.dry)) {
-                self.dry_since = self.now;
-            }
+        if let Some(wish) = self.klipper.new_wish(self.now) {
             self.tell(Input::Wish(wish));
             self.check_off(&wish);
             self.judge();
@@ -303,6 +299,7 @@ impl World {
     }
 
     fn drain(&mut self) {
+        self.turn_at = None;
         self.klipper.renewed_at = self.now;
         self.session.renew(self.now);
         self.listen();
@@ -476,6 +473,7 @@ impl World {
     fn next_event(&mut self) -> Millis {
         let now = self.now;
         let turn = self.session.deadline(now);
+        self.turn_at = Some(turn);
         assert!(turn <= now + 1_000, "R7: it would look stuck");
         let hurries = turn == now + 1 && !self.ended;
         self.hurry = if hurries { self.hurry + 1 } else { 0 };
@@ -502,7 +500,8 @@ impl World {
             self.klipper.next_drain = self.now + DRAIN;
             self.drain();
         }
-        if self.now >= self.session.deadline(self.now - 1) {
+        let turn_at = self.turn_at.take();
+        if self.now >= turn_at.unwrap_or_else(|| self.session.deadline(self.now - 1)) {
             self.tell(Input::Tick);
         }
         self.judge();
@@ -525,6 +524,7 @@ impl World {
         }
         let wanted = self.klipper.wants(self.now, lease, snapshot.forced_offs);
         let dry = self.klipper.dry && wanted.is_some();
+        let over = self.klipper.has_dried(self.now, self.config.drying_hours);
         let dried = snapshot
             .forced_off
             .is_some_and(|f| f.reason == Reason::Dried);
@@ -536,7 +536,7 @@ impl World {
             wanted,
             dry,
             reached: snapshot.link == Link::Connected && !in_the_way,
-            excused: snapshot.lost || blocked || self.faulty,
+            excused: snapshot.lost || blocked || self.faulty || over,
             faulty: self.faulty,
             on: if dry { state.drying } else { state.work_on },
             target: f64::from(if dry {
@@ -621,6 +621,7 @@ impl World {
     // The session's side
 
     pub(crate) fn tell(&mut self, input: Input<'_>) {
+        self.turn_at = None;
         if self.ended {
             return;
         }
@@ -765,7 +766,7 @@ impl World {
         assert_eq!(boost, 0, "boosted for filament");
         let most = f64::from(self.config.max_target).min(60.0);
         let degrees = target.min(most).round();
-        let gone = self.now - self.dry_since;
+        let gone = self.now - self.klipper.dry_since;
         let left = (u64::from(self.config.drying_hours) * 3_600_000).checked_sub(gone);
         let hours = left
             .expect("dries after the end")
@@ -830,7 +831,7 @@ pub(crate) fn assert_nothing_was_due(session: &Session, now: Millis, next: Milli
     // A sample: each look is a copy of the session. The boost and the bed are in no hurry: they are
     // looked at in whichever turn comes.
     let no_hurry = session.config.chamber.is_some() || !session.config.follow.is_empty();
-    if next > now + 1 && next % 7 == 0 && !no_hurry {
+    if next > now + 1 && next % 29 == 0 && !no_hurry {
         let mut copy = session.clone();
         copy.handle(next - 1, Input::Tick);
         let done = copy.poll();
