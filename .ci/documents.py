@@ -86,6 +86,7 @@ OPTION_READERS = (
     "_choice",
     "_name",
     "_path",
+    "_read",
     "_seconds",
     "_sensor",
     "_table",

@@ -112,7 +112,7 @@ def test_limits_are_the_chambers_and_a_section_of_ones_own_wins(make: Make) -> N
     [
         ("drying_hours: 4", "'drying_hours' in section 'panda_breath' is not valid: '4'; it needs "
          "dryer: True as well"),
-        ("dryer: maybe", "Unable to parse option 'dryer' in section 'panda_breath'"),
+        ("dryer: maybe", "Unable to parse option 'dryer' in section 'panda_breath': 'maybe'"),
         ("dryer: True\ndrying_hours: 0", "Option 'drying_hours' in section 'panda_breath' must"),
         ("dryer: True\ndrying_hours: 100", "Option 'drying_hours' in section 'panda_breath' must"),
         ("dryer: True\nmax_target: 39", "Option 'dryer' in section 'panda_breath' is not valid: "
