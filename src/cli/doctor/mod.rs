@@ -3,6 +3,7 @@
 //! * [`mod@self`]: the command: what to look at, and what it prints
 //! * `finding`: what it says
 //! * `printer_cfg`: Klipper's configuration, read as Klipper does; `klipper`: what is wrong in it;
+//!   `options`: of our sections; `heaters`: who calls them by which name; `spelling`: what was meant;
 //!   `wanted`: the devices in it
 //! * `host`: this computer, and what is installed for Klipper
 //! * `stock`, `broker`: a device; `firmware`: what is known of each version
@@ -12,9 +13,12 @@
 mod broker;
 mod finding;
 mod firmware;
+mod heaters;
 mod host;
 mod klipper;
+mod options;
 mod printer_cfg;
+mod spelling;
 mod stock;
 mod wanted;
 
