@@ -219,6 +219,19 @@ fn community(config: &Config, said: &mut Findings) {
             .collect();
         found.sort_unstable();
         found.dedup();
+        let dries = |word: &&str| word.starts_with("PANDA_BREATH_DRY");
+        let mut instead = Vec::new();
+        if !found.iter().all(dries) {
+            instead.push(
+                "SET_HEATER_TEMPERATURE HEATER=NAME, or examples/m141_m191.cfg for M141 and M191",
+            );
+        }
+        if found.iter().any(dries) {
+            instead.push(
+                "for drying 'dryer: True' and SET_HEATER_TEMPERATURE HEATER=NAME_dryer, as in \
+                 docs/drying.md",
+            );
+        }
         if !found.is_empty() {
             said.problem(
                 "community",
@@ -228,8 +241,10 @@ fn community(config: &Config, said: &mut Findings) {
                     section.spot,
                     found.join(", ")
                 ),
-                "that was a command of the community module, which Klipper does not know any \
-                 more: use SET_HEATER_TEMPERATURE, or examples/m141_m191.cfg for M141 and M191",
+                format!(
+                    "Klipper does not know the commands of the community module any more: use {}",
+                    instead.join(", and ")
+                ),
             );
         }
     }

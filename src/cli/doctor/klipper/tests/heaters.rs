@@ -227,3 +227,29 @@ fn a_sensor_or_a_pin_of_a_device_that_is_not_there_is_found() {
         assert_eq!(all(&format!("{GOOD}{two}{fan}")), []);
     }
 }
+
+#[test]
+fn what_dried_in_the_community_module_is_the_dryers_heater_now() {
+    let call = |command: &str| {
+        let (text, remedy) = only(&format!("{GOOD}[gcode_macro X]\ngcode: {command}\n"));
+        assert!(
+            text.starts_with("problem community: [gcode_macro X]"),
+            "{text}"
+        );
+        remedy
+    };
+    let dries = "'dryer: True' and SET_HEATER_TEMPERATURE HEATER=NAME_dryer";
+    let warms = "SET_HEATER_TEMPERATURE HEATER=NAME,";
+    let remedy = call("PANDA_BREATH_DRY_START TEMP=55");
+    assert!(
+        remedy.contains(dries) && !remedy.contains(warms),
+        "{remedy}"
+    );
+    let remedy = call("PANDA_BREATH_AUTO ENABLE=0");
+    assert!(
+        remedy.contains(warms) && !remedy.contains(dries),
+        "{remedy}"
+    );
+    let remedy = call("PANDA_BREATH_AUTO ENABLE=0\n  PANDA_BREATH_DRY_STOP");
+    assert!(remedy.contains(warms) && remedy.contains(dries), "{remedy}");
+}
