@@ -15,7 +15,9 @@ const ALIKE: [&str; 1] = ["chamber"];
 /// A heater of ours.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Heater {
-    /// Its section, there or made.
+    /// Our section that has it.
+    device: String,
+    /// Its own section, there or made.
     pub(super) section: String,
     /// Whether it dries filament.
     pub(super) dries: bool,
@@ -45,6 +47,7 @@ pub(super) fn of(config: &Config, ours: &Section) -> Vec<Heater> {
         let suffix = if dries { "_dryer" } else { "" };
         let made = || format!("{GENERIC} {}{suffix}", last_word(&ours.name));
         Heater {
+            device: ours.name.clone(),
             section: own.map_or_else(made, |own| own.name.clone()),
             dries,
         }
@@ -90,9 +93,13 @@ pub(super) fn check(config: &Config, ours: &[&Section], said: &mut Findings) {
                     long(section, &call, said);
                 }
             } else if let Some((level, remedy)) = judge(&call, ours, &there) {
+                let has = match call.way {
+                    Way::Watch => String::new(),
+                    _ => format!(" has '{}'", call.text),
+                };
                 let text = format!(
-                    "[{}] ({}) has '{}', but there is no heater '{}'",
-                    section.name, section.spot, call.text, call.name
+                    "[{}] ({}){has}: there is no heater '{}'",
+                    section.name, section.spot, call.name
                 );
                 said.add(level, "heater", text).remedy(remedy);
             }
@@ -147,8 +154,20 @@ struct Call {
     text: String,
     /// Written as a section's name where the heater's is wanted.
     is_long: bool,
-    /// It is a word in a text, and may be a question whether there is such a heater.
-    is_word: bool,
+    way: Way,
+}
+
+/// How a place names a heater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// `[verify_heater NAME]`.
+    Watch,
+    /// An option of a fan and the like.
+    Option,
+    /// A parameter of a command.
+    Command,
+    /// A section's name in a text; perhaps a question whether there is such a heater.
+    Word,
 }
 
 fn calls(section: &Section) -> Vec<Call> {
@@ -158,31 +177,34 @@ fn calls(section: &Section) -> Vec<Call> {
             name: name.trim().to_owned(),
             text: format!("[{}]", section.name),
             is_long: false,
-            is_word: false,
+            way: Way::Watch,
         });
     }
     for option in section.names() {
         let value = section.get(option).unwrap_or_default();
         if NAMING.contains(&option) {
             for name in value.split(',').map(str::trim) {
-                found.push(named(name, format!("{option}: {name}")));
+                found.push(named(Way::Option, name, format!("{option}: {name}")));
             }
         } else {
             found.extend(in_text(&filled_in(value)));
         }
     }
+    // Who asks first whether there is such a heater knows what to do without.
+    let asked: Vec<String> = section.values().flat_map(asked).collect();
+    found.retain(|call| !asked.contains(&call.name));
     // Neither is a name: one is empty, the other is found out when the macro runs.
     found.retain(|call| !call.name.is_empty() && !call.name.contains(['{', '$']));
     found
 }
 
-fn named(name: &str, text: String) -> Call {
+fn named(way: Way, name: &str, text: String) -> Call {
     let short = name.strip_prefix("heater_generic ").map(str::trim);
     Call {
         name: short.unwrap_or(name).to_owned(),
         text,
         is_long: short.is_some(),
-        is_word: false,
+        way,
     }
 }
 
@@ -201,17 +223,34 @@ fn in_text(text: &str) -> Vec<Call> {
             _ => rest.split(|c: char| !is_part(c)).next(),
         };
         let name = name.unwrap_or_default();
-        found.push(named(name, format!("{}{name}", &text[at..at + key.len()])));
+        let key = &text[at..at + key.len()];
+        found.push(named(Way::Command, name, format!("{key}{name}")));
     }
     for (at, key) in text.match_indices("heater_generic ") {
         let rest = &text[at + key.len()..];
         let name = rest.split(|c: char| !is_part(c)).next().unwrap_or_default();
-        found.push(Call {
-            is_word: true,
-            ..named(name, format!("{key}{name}"))
-        });
+        found.push(named(Way::Word, name, format!("{key}{name}")));
     }
     found
+}
+
+/// The heaters that a macro asks for: `"heater_generic x" in printer`.
+fn asked(text: &str) -> Vec<String> {
+    let places = text.match_indices("heater_generic ");
+    let names = places.filter_map(|(at, key)| {
+        let rest = &text[at + key.len()..];
+        let (name, rest) = rest.split_once(['"', '\''])?;
+        let rest = rest.trim_start_matches([' ', ']']);
+        let asks = [
+            "in printer",
+            "not in printer",
+            "is defined",
+            "is not defined",
+        ];
+        let asks = asks.iter().any(|word| rest.starts_with(word));
+        asks.then(|| name.to_owned())
+    });
+    names.collect()
 }
 
 /// A macro's text with the variables in it that are always the same: `{% set heater = "x" %}`.
@@ -241,41 +280,51 @@ fn filled_in(text: &str) -> String {
 /// Whether a name that no heater has was meant for ours, and what to do then.
 fn judge(call: &Call, ours: &[&Section], there: &[Heater]) -> Option<(Level, String)> {
     let name = call.name.as_str();
-    for section in ours {
-        let own = last_word(&section.name);
-        if !has_dryer(section) && name.strip_suffix("_dryer") == Some(own) {
-            let remedy = format!("add 'dryer: True' to [{}]", section.name);
-            return Some((Level::Problem, remedy));
+    let lower = name.to_ascii_lowercase();
+    let bare = lower.strip_suffix("_dryer");
+    for section in ours.iter().filter(|section| !has_dryer(section)) {
+        let dryer = format!("{}_dryer", last_word(&section.name));
+        let add = format!("add 'dryer: True' to [{}]", section.name);
+        if name == dryer {
+            return Some((Level::Problem, add));
+        }
+        // Or the chamber's heater has another name, and that is taken for the device's.
+        let mut own = there.iter().filter(|heater| heater.device == section.name);
+        if nearest(name, [dryer.as_str()]).is_some() || own.any(|own| Some(own.name()) == bare) {
+            return Some((Level::Problem, format!("{add}, and write '{dryer}'")));
         }
     }
-    let names = || there.iter().map(Heater::name);
-    if let Some(meant) = nearest(name, names()) {
+    if let Some(meant) = nearest(name, there.iter().map(Heater::name)) {
         return Some((Level::Problem, format!("write '{meant}'")));
     }
-    let lower = name.to_ascii_lowercase();
-    let all: Vec<String> = names().map(|name| format!("'{name}'")).collect();
-    let remedy = format!("this device's are called {}", all.join(", "));
-    if lower.contains("panda") || lower.contains("breath") {
-        return Some((Level::Problem, remedy));
+    let dries = bare.is_some() && there.iter().any(|heater| heater.dries);
+    let fit = there.iter().filter(|heater| heater.dries == dries);
+    let fit: Vec<String> = fit.map(|heater| format!("'{}'", heater.name())).collect();
+    let write = format!("write {}", fit.join(" or "));
+    let is_chambers = bare.is_some_and(|bare| there.iter().any(|heater| heater.name() == bare));
+    if lower.contains("panda") || lower.contains("breath") || is_chambers {
+        return Some((Level::Problem, write));
     }
-    let is_alike = ALIKE.iter().any(|word| lower.contains(word));
-    (is_alike && !call.is_word).then(|| (Level::Warning, format!("if ours is meant: {remedy}")))
+    let is_alike = ALIKE.iter().any(|word| lower.contains(word)) && call.way != Way::Word;
+    is_alike.then(|| {
+        let remedy = format!("if the Panda Breath is meant, {write}");
+        (Level::Warning, remedy)
+    })
 }
 
+/// A name that only Kalico would understand, in the options of fans.
 fn long(section: &Section, call: &Call, said: &mut Findings) {
-    if call.is_word {
-        return;
-    }
+    let then = match call.way {
+        Way::Option => "Klipper shuts down with \"Unknown heater\" at its start; Kalico does not",
+        Way::Command => "Klipper refuses the command",
+        Way::Watch | Way::Word => return,
+    };
     said.problem(
         "heater",
         format!(
             "[{}] ({}) has '{}': that is the heater's section, not its name",
             section.name, section.spot, call.text
         ),
-        format!(
-            "write '{}': Klipper shuts down, or refuses the command, with \"Unknown heater\"; \
-             Kalico takes both",
-            call.name
-        ),
+        format!("write '{}'; {then}", call.name),
     );
 }

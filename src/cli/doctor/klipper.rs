@@ -223,13 +223,14 @@ fn community(config: &Config, said: &mut Findings) {
         let mut instead = Vec::new();
         if !found.iter().all(dries) {
             instead.push(
-                "SET_HEATER_TEMPERATURE HEATER=NAME, or examples/m141_m191.cfg for M141 and M191",
+                "SET_HEATER_TEMPERATURE HEATER=NAME warms the chamber \
+                 (examples/m141_m191.cfg has M141 and M191)",
             );
         }
         if found.iter().any(dries) {
             instead.push(
-                "for drying 'dryer: True' and SET_HEATER_TEMPERATURE HEATER=NAME_dryer, as in \
-                 docs/drying.md",
+                "with 'dryer: True', SET_HEATER_TEMPERATURE HEATER=NAME_dryer dries filament \
+                 (docs/drying.md)",
             );
         }
         if !found.is_empty() {
@@ -242,8 +243,8 @@ fn community(config: &Config, said: &mut Findings) {
                     found.join(", ")
                 ),
                 format!(
-                    "Klipper does not know the commands of the community module any more: use {}",
-                    instead.join(", and ")
+                    "Klipper does not know the commands of the community module any more: {}",
+                    instead.join("; ")
                 ),
             );
         }

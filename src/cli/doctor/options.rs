@@ -84,7 +84,7 @@ const NEEDS: [(&str, &str); 4] = [
 /// What filament is dried at, C.
 const LEAST_DRYING: f64 = 40.0;
 const MOST_STEPS: usize = 20;
-const STOPS: &str = "Klipper does not start with this";
+const STOPS: &str = "; Klipper does not start with it";
 
 /// The topics' options as well.
 fn all() -> impl Iterator<Item = (String, Kind)> {
@@ -123,13 +123,13 @@ pub(super) fn check(config: &Config, ours: &Section, said: &mut Findings) {
                     "[{}] has '{option}: {value}' without 'dryer: True'",
                     ours.name
                 ),
-                format!("add 'dryer: True' or remove the line: {STOPS}"),
+                format!("add 'dryer: True' or remove the line{STOPS}"),
             );
         } else if ours.get(other).is_none() {
             said.problem(
                 "needs",
                 format!("[{}] has '{option}: {value}' without '{other}'", ours.name),
-                format!("add '{other}' or remove the line: {STOPS}"),
+                format!("add '{other}' or remove the line{STOPS}"),
             );
         }
     }
@@ -142,8 +142,8 @@ fn unknown(ours: &Section, name: &str, known: &[(String, Kind)], said: &mut Find
     let names = known.iter().map(|(name, _)| name.as_str());
     let names = names.filter(|name| *name != "mqtt_password");
     let remedy = match nearest(name, names) {
-        Some(meant) => format!("write '{meant}', or remove the line: {STOPS}"),
-        None => format!("remove the line: {STOPS}; docs/configuration.md has all options"),
+        Some(meant) => format!("write '{meant}', or remove the line{STOPS}"),
+        None => format!("remove the line{STOPS}. docs/configuration.md has all options"),
     };
     said.problem(
         "option",
@@ -178,7 +178,7 @@ fn check_value(ours: &Section, name: &str, value: &str, kind: Kind, said: &mut F
         said.problem(
             "value",
             format!("[{}] has '{name}: {value}'", ours.name),
-            format!("write {wanted}, or remove the line: {STOPS}"),
+            format!("write {wanted}, or remove the line{STOPS}"),
         );
     }
 }
@@ -212,7 +212,7 @@ fn dryer(config: &Config, ours: &Section, said: &mut Findings) {
                     "[{}] ({}) has 'heater_pin: {pin}', which is there only with 'dryer: True'",
                     own.name, own.spot
                 ),
-                format!("add 'dryer: True' to [{}]: {STOPS}", ours.name),
+                format!("add 'dryer: True' to [{}]{STOPS}", ours.name),
             );
         }
         return;
@@ -222,11 +222,12 @@ fn dryer(config: &Config, ours: &Section, said: &mut Findings) {
         said.problem(
             "dryer",
             format!(
-                "[{}] has 'dryer: True' and 'max_target: {max_target}', but filament is dried at \
+                "[{}] has 'dryer: {}' and 'max_target: {max_target}', but filament is dried at \
                  {LEAST_DRYING} C or more",
-                ours.name
+                ours.name,
+                ours.get("dryer").unwrap_or_default()
             ),
-            format!("raise max_target, or remove 'dryer': {STOPS}"),
+            format!("raise max_target, or remove 'dryer'{STOPS}"),
         );
     }
 }
@@ -240,7 +241,7 @@ fn follow_bed(config: &Config, ours: &Section, said: &mut Findings) {
         said.problem(
             "follow_bed",
             format!("[{}] has 'follow_bed: {value}': {why}", ours.name),
-            format!("{remedy}: {STOPS}"),
+            format!("{remedy}{STOPS}"),
         );
     }
     if config.section("heater_bed").is_none() {
@@ -250,7 +251,7 @@ fn follow_bed(config: &Config, ours: &Section, said: &mut Findings) {
                 "[{}] has 'follow_bed', but there is no [heater_bed]",
                 ours.name
             ),
-            format!("add the bed, or remove 'follow_bed': {STOPS}"),
+            format!("add the bed, or remove 'follow_bed'{STOPS}"),
         );
     }
 }

@@ -64,6 +64,10 @@ fn a_heater_that_is_there_is_none_of_our_business_nor_is_anybody_elses() {
         "[heater_generic panda_two]\nheater_pin: PA1\n[verify_heater panda_two]\n",
         "[heater_fan f]\nheater: somebodys\n",
         "[heater_fan f]\nheater: panda_breath\n",
+        "[gcode_macro X]\ngcode:\n  {% if \"heater_generic panda_breath_dryer\" in printer %}\n    \
+         SET_HEATER_TEMPERATURE HEATER=panda_breath_dryer\n  {% endif %}\n",
+        "[gcode_macro X]\ngcode:\n  {% if printer['heater_generic panda_x'] is defined %}\n    \
+         SET_HEATER_TEMPERATURE HEATER=panda_x\n  {% endif %}\n",
         // A comment calls nobody.
         "[gcode_macro X]\ngcode:\n  G28 ; HEATER=panda_breth\n",
     ] {
@@ -91,7 +95,50 @@ fn the_dryers_heater_is_there_only_with_the_option() {
     let found = all(&named);
     assert_eq!(found.len(), 2, "{found:?}");
     let (_, remedy) = &found[0];
-    assert_eq!(remedy, "this device's are called 'left', 'left_dryer'");
+    assert_eq!(remedy, "write 'left_dryer'");
+}
+
+#[test]
+fn the_dryer_is_called_after_its_device() {
+    let call = |name: &str| {
+        format!("[gcode_macro X]\ngcode: SET_HEATER_TEMPERATURE HEATER={name} TARGET=0\n")
+    };
+    let with = GOOD.replace("[pause", "dryer: True\n[pause");
+    for (config, name, wanted) in [
+        (
+            GOOD.to_owned(),
+            "panda_breath_drier",
+            "add 'dryer: True' to [panda_breath], and write 'panda_breath_dryer'",
+        ),
+        (
+            with.clone(),
+            "panda_breath_drier",
+            "write 'panda_breath_dryer'",
+        ),
+        (with.clone(), "panda_dryer", "write 'panda_breath_dryer'"),
+        (
+            with.clone() + OWN,
+            "enclosure_dryer",
+            "write 'panda_breath_dryer'",
+        ),
+        (
+            GOOD.to_owned() + OWN,
+            "enclosure_dryer",
+            "add 'dryer: True' to [panda_breath], and write 'panda_breath_dryer'",
+        ),
+    ] {
+        let (text, remedy) = only(&format!("{config}{}", call(name)));
+        assert!(
+            text.starts_with("problem heater: [gcode_macro X]"),
+            "{text}"
+        );
+        assert_eq!(remedy, wanted);
+    }
+    assert_eq!(
+        all(&format!("{with}{}", call("filament_dryer"))),
+        [],
+        "somebody else's"
+    );
 }
 
 #[test]
@@ -99,7 +146,7 @@ fn the_heater_has_the_name_of_its_own_section() {
     let call = "[gcode_macro M141]\ngcode: SET_HEATER_TEMPERATURE HEATER=panda_breath\n";
     let (text, remedy) = only(&format!("{GOOD}{OWN}{call}"));
     assert!(text.contains("there is no heater 'panda_breath'"), "{text}");
-    assert_eq!(remedy, "this device's are called 'enclosure'");
+    assert_eq!(remedy, "write 'enclosure'");
     let renamed = call.replace("panda_breath", "enclosure");
     assert_eq!(all(&format!("{GOOD}{OWN}{renamed}")), []);
     // What the community module's page says to write.
@@ -119,10 +166,7 @@ fn a_macro_for_another_chamber_heater_may_be_meant_for_ours() {
         text.starts_with("warning heater: [gcode_macro M141]"),
         "{text}"
     );
-    assert_eq!(
-        remedy,
-        "if ours is meant: this device's are called 'panda_breath'"
-    );
+    assert_eq!(remedy, "if the Panda Breath is meant, write 'panda_breath'");
     let theirs = "[heater_generic chamber_heater]\nheater_pin: PA1\n";
     assert_eq!(all(&format!("{GOOD}{theirs}{call}")), []);
 }
@@ -238,8 +282,8 @@ fn what_dried_in_the_community_module_is_the_dryers_heater_now() {
         );
         remedy
     };
-    let dries = "'dryer: True' and SET_HEATER_TEMPERATURE HEATER=NAME_dryer";
-    let warms = "SET_HEATER_TEMPERATURE HEATER=NAME,";
+    let dries = "with 'dryer: True', SET_HEATER_TEMPERATURE HEATER=NAME_dryer dries";
+    let warms = "SET_HEATER_TEMPERATURE HEATER=NAME warms";
     let remedy = call("PANDA_BREATH_DRY_START TEMP=55");
     assert!(
         remedy.contains(dries) && !remedy.contains(warms),
