@@ -23,7 +23,7 @@ async fn kept(simulator: &Simulator) -> Vec<String> {
             Value::String(text) if !text.is_empty() => found.push(text.clone()),
             Value::Object(fields) => left.extend(fields.values()),
             Value::Array(values) => left.extend(values),
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
     found

@@ -95,7 +95,7 @@ pub(super) fn check(config: &Config, ours: &[&Section], said: &mut Findings) {
             } else if let Some((level, remedy)) = judge(&call, ours, &there) {
                 let has = match call.way {
                     Way::Watch => String::new(),
-                    _ => format!(" has '{}'", call.text),
+                    Way::Option | Way::Command | Way::Word => format!(" has '{}'", call.text),
                 };
                 let text = format!(
                     "[{}] ({}){has}: there is no heater '{}'",
