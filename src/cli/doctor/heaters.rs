@@ -138,7 +138,7 @@ fn device(section: &Section, ours: &[&Section], said: &mut Findings) {
                 section.get(option).unwrap_or_default()
             ),
             format!(
-                "write {}: Klipper does not start with this",
+                "write {}; Klipper does not start with it",
                 all.join(" or ")
             ),
         );

@@ -253,6 +253,7 @@ fn a_sensor_or_a_pin_of_a_device_that_is_not_there_is_found() {
             "{text}"
         );
         assert!(remedy.starts_with(remedy_part), "{remedy}");
+        assert!(remedy.ends_with("; Klipper does not start with it"), "{remedy}");
     }
     let (_, remedy) = only(&format!(
         "{GOOD}{two}[temperature_fan f]\nsensor_type: panda_breath l\n"
