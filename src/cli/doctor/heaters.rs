@@ -7,8 +7,8 @@ use super::spelling::nearest;
 
 /// How a heater's section is called, where it is made for the user.
 const GENERIC: &str = "heater_generic";
-/// Options of other sections that name heaters: of fans, of `[homing_heaters]`, and Kalico's.
-const NAMING: [&str; 3] = ["heater", "heaters", "heater_name"];
+/// Options of other sections that name a heater: of fans, and Kalico's.
+const NAMING: [&str; 2] = ["heater", "heater_name"];
 /// What a macro says that was written for another chamber heater.
 const ALIKE: [&str; 1] = ["chamber"];
 
@@ -80,6 +80,7 @@ pub(super) fn check(config: &Config, ours: &[&Section], said: &mut Findings) {
         .map(|section| last_word(&section.name))
         .chain(there.iter().map(Heater::name))
         .collect();
+    homing(config, ours, &there, said);
     for section in &config.sections {
         device(section, ours, said);
         let mut before: Vec<String> = Vec::new();
@@ -137,11 +138,46 @@ fn device(section: &Section, ours: &[&Section], said: &mut Findings) {
                 section.spot,
                 section.get(option).unwrap_or_default()
             ),
-            format!(
-                "write {}; Klipper does not start with it",
-                all.join(" or ")
-            ),
+            format!("write {}; Klipper does not start with it", all.join(" or ")),
         );
+    }
+}
+
+/// `[homing_heaters]` turns heaters off while it homes, by default all. It wants the names of sections
+/// when Klipper starts, and the heaters' own when it homes, so that of ours Klipper takes neither.
+/// Kalico does, and then each homing would turn the device off and on.
+fn homing(config: &Config, ours: &[&Section], there: &[Heater], said: &mut Findings) {
+    let Some(section) = config.section("homing_heaters") else {
+        return;
+    };
+    let place = format!("[{}] ({})", section.name, section.spot);
+    let Some(names) = section.get("heaters") else {
+        let all: Vec<String> = there
+            .iter()
+            .map(|one| format!("'{}'", one.section))
+            .collect();
+        said.problem(
+            "heater",
+            format!(
+                "{place} has no 'heaters', so it means all, {} too",
+                all.join(" and ")
+            ),
+            "name those that disturb homing, such as 'heaters: extruder, heater_bed'; with all of \
+             them Klipper cannot home (\"Unknown heater\")",
+        );
+        return;
+    };
+    for name in names.split(',').map(str::trim) {
+        let call = named(Way::Option, name, String::new());
+        let is_ours = there.iter().any(|heater| heater.name() == call.name);
+        let meant = || judge(&call, ours, there).is_some_and(|(level, _)| level == Level::Problem);
+        if is_ours || meant() {
+            said.problem(
+                "heater",
+                format!("{place} has 'heaters: {names}', with '{name}'"),
+                format!("leave '{name}' out; Klipper does not start with it, or cannot home"),
+            );
+        }
     }
 }
 

@@ -36,7 +36,6 @@ fn a_heater_that_is_not_there_is_found_wherever_it_is_named() {
         "[idle_timeout]\ngcode: SET_HEATER_TEMPERATURE HEATER=panda_breth\n",
         "[heater_fan f]\npin: PA1\nheater: extruder, panda_breth\n",
         "[controller_fan f]\nheater: panda_breth\n",
-        "[homing_heaters]\nheaters: panda_breth\n",
         "[verify_heater panda_breth]\n",
         "[temperature_sensor s]\nsensor_type: temperature_combined\n\
          sensor_list: heater_generic panda_breth, heater_bed\n",
@@ -173,11 +172,7 @@ fn a_macro_for_another_chamber_heater_may_be_meant_for_ours() {
 
 #[test]
 fn a_fan_that_names_the_heaters_section_shuts_klipper_down() {
-    for (section, option) in [
-        ("heater_fan f", "heater"),
-        ("controller_fan f", "heater"),
-        ("homing_heaters", "heaters"),
-    ] {
+    for (section, option) in [("heater_fan f", "heater"), ("controller_fan f", "heater")] {
         let text = format!("{GOOD}[{section}]\n{option}: heater_generic panda_breath\n");
         let (text, remedy) = only(&text);
         assert!(
@@ -193,6 +188,39 @@ fn a_fan_that_names_the_heaters_section_shuts_klipper_down() {
     let call = "[gcode_macro X]\ngcode: A HEATER=\"heater_generic panda_breath\"\n";
     let (text, _) = only(&format!("{GOOD}{call}"));
     assert!(text.contains("not its name"), "{text}");
+}
+
+#[test]
+fn homing_heaters_leaves_ours_out() {
+    let homing = "[homing_heaters]\n";
+    let (text, remedy) = only(&format!("{GOOD}{homing}steppers: stepper_z\n"));
+    assert!(
+        text.contains("has no 'heaters', so it means all, 'heater_generic panda_breath' too"),
+        "{text}"
+    );
+    assert!(
+        remedy.contains("'heaters: extruder, heater_bed'"),
+        "{remedy}"
+    );
+    for name in [
+        "panda_breath",
+        "heater_generic panda_breath",
+        "panda_breth",
+        "panda_breath_dryer",
+    ] {
+        let (text, remedy) = only(&format!("{GOOD}{homing}heaters: extruder, {name}\n"));
+        let whole = format!("has 'heaters: extruder, {name}', with '{name}'");
+        assert!(
+            text.starts_with("problem heater: [homing_heaters]") && text.ends_with(&whole),
+            "{text}"
+        );
+        assert!(
+            remedy.starts_with(&format!("leave '{name}' out")),
+            "{remedy}"
+        );
+    }
+    let others = "heaters: extruder, heater_bed, heater_generic chamber\n";
+    assert_eq!(all(&format!("{GOOD}{homing}{others}")), []);
 }
 
 #[test]
@@ -253,7 +281,10 @@ fn a_sensor_or_a_pin_of_a_device_that_is_not_there_is_found() {
             "{text}"
         );
         assert!(remedy.starts_with(remedy_part), "{remedy}");
-        assert!(remedy.ends_with("; Klipper does not start with it"), "{remedy}");
+        assert!(
+            remedy.ends_with("; Klipper does not start with it"),
+            "{remedy}"
+        );
     }
     let (_, remedy) = only(&format!(
         "{GOOD}{two}[temperature_fan f]\nsensor_type: panda_breath l\n"
