@@ -10,7 +10,7 @@ const GENERIC: &str = "heater_generic";
 /// Options of other sections that name a heater: of fans, and Kalico's.
 const NAMING: [&str; 2] = ["heater", "heater_name"];
 /// What a macro says that was written for another chamber heater.
-const ALIKE: [&str; 1] = ["chamber"];
+const ALIKE: &str = "chamber";
 
 /// A heater of ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -341,7 +341,7 @@ fn judge(call: &Call, ours: &[&Section], there: &[Heater]) -> Option<(Level, Str
     if lower.contains("panda") || lower.contains("breath") || is_chambers {
         return Some((Level::Problem, write));
     }
-    let is_alike = ALIKE.iter().any(|word| lower.contains(word)) && call.way != Way::Word;
+    let is_alike = lower.contains(ALIKE) && call.way != Way::Word;
     is_alike.then(|| {
         let remedy = format!("if the Panda Breath is meant, {write}");
         (Level::Warning, remedy)
