@@ -72,7 +72,25 @@ def options() -> Result:
         in_docs = _table_names(text, heading)
         wrong += [f"{what} {name} is not in the docs" for name in sorted(in_code - in_docs)]
         wrong += [f"{what} {name} does not exist" for name in sorted(in_docs - in_code)]
+    wrong += _kinds_differ(shim, text)
     return Result(not wrong, "", "\n".join(wrong))
+
+
+def _kinds_differ(shim: ast.Module, text: str) -> list[str]:
+    """Options that the docs call something else than a boolean or a number within these limits."""
+    wrong = []
+    for node in (node for name in OPTION_CLASSES for node in ast.walk(_class(shim, name))):
+        if not isinstance(node, ast.Call) or getattr(node.func, "attr", None) != "_read":
+            continue
+        option, kind = (ast.literal_eval(argument) for argument in node.args[:2])
+        if kind not in ("boolean", "int"):
+            continue
+        limits = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+        words = f"{limits.get('minval')} to {limits.get('maxval')}" if kind == "int" else kind
+        row = re.search(rf"^\| `{option}` \| ([^|]*) \|", text, flags=re.MULTILINE)
+        if row is None or not row[1].endswith(words):
+            wrong.append(f"option {option} is {words} in the module, not in the docs")
+    return wrong
 
 
 def _class(module: ast.Module, name: str) -> ast.ClassDef:
@@ -81,11 +99,13 @@ def _class(module: ast.Module, name: str) -> ast.ClassDef:
     )
 
 
+OPTION_CLASSES = ("Options", "Mqtt")
 OPTION_READERS = (
     "_address",
     "_choice",
     "_name",
     "_path",
+    "_read",
     "_seconds",
     "_sensor",
     "_table",
@@ -96,8 +116,7 @@ OPTION_READERS = (
 def _shim_options(module: ast.Module) -> set[str]:
     """What the classes with options read: the first argument of whatever reads an option."""
     names = {f"mqtt_{role}_topic" for role in _word_list(module, "TOPIC_ROLES")}
-    readers = ("Options", "Mqtt")
-    for node in (node for name in readers for node in ast.walk(_class(module, name))):
+    for node in (node for name in OPTION_CLASSES for node in ast.walk(_class(module, name))):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)

@@ -66,6 +66,8 @@ MAX_TABLE = 20
 MAX_PREFIX = 64
 MAX_TOPIC = 256
 MAX_PASSWORD = 65535  # bytes; MQTT has no room for more
+# What Klipper's getint and the like want, in words.
+KINDS = {"boolean": "True or False", "float": "a number", "int": "a whole number"}
 SLOWEST_SENSOR = 5.0  # s between readings; after 7 Klipper calls one stale, after 10 it is silent
 PLAUSIBLE = (-40.0, 150.0)  # C; anything else is no reading
 STUCK = "its background thread does not answer; if that lasts, restart the Klipper service"
@@ -119,6 +121,14 @@ class Reader:
             % (option, self.config.get_name(), value, remedy)
         )
 
+    def _read(self, option, kind, default, **limits):
+        """Klipper's own getint and the like; their errors do not show the value."""
+        try:
+            return getattr(self.config, "get" + kind)(option, default, **limits)
+        except self.config.error as e:
+            why = str(e)
+        raise self.config.error("%s: '%s'; give %s" % (why, self.config.get(option), KINDS[kind]))
+
     def _choice(self, option, choices):
         value = self.config.get(option, choices[0]).strip()
         if value not in choices:
@@ -126,7 +136,7 @@ class Reader:
         return value
 
     def _seconds(self, option, default, maxval=86400.0, **limits):
-        value = self.config.getfloat(option, default, maxval=maxval, **limits)
+        value = self._read(option, "float", default, maxval=maxval, **limits)
         if value != value:  # nan is neither too small nor too large
             self._fail(option, value, "give a number of seconds")
         return value
@@ -187,7 +197,7 @@ class Options(Reader):
             where = {"host": mqtt.host, "port": mqtt.port, "mqtt": mqtt.native}
         else:
             host = self._address("host", "PandaBreath", "port")
-            port = config.getint("port", 80, minval=1, maxval=65535)
+            port = self._read("port", "int", 80, minval=1, maxval=65535)
             self.place, self.place_option = host, "host"
             self.places = {("stock", host.lower().rstrip("."), port, "", None)}
             self.dialect = "stock"
@@ -201,7 +211,7 @@ class Options(Reader):
         self.lost_after = self._seconds("lost_after", 120.0, above=self.stale_after)
         self.pause_timeout = self._seconds("pause_timeout", 120.0, minval=0.0)
         self.on_lost = self._choice("on_lost", ("pause", "shutdown", "warn"))
-        self.max_target = config.getint("max_target", 60, minval=1, maxval=80)
+        self.max_target = self._read("max_target", "int", 60, minval=1, maxval=80)
         self.native = {
             "device_id": device_id,
             "max_target": self.max_target,
@@ -213,7 +223,7 @@ class Options(Reader):
         }
         self.native.update(where)
         guard_retry = self._seconds("guard_retry", 1800.0, minval=10.0)
-        if config.getboolean("guard", True):
+        if self._read("guard", "boolean", True):
             self.native["guard"] = {"log": guard_log(config), "retry": guard_retry}
         else:
             self.warnings.append(
@@ -222,17 +232,17 @@ class Options(Reader):
             )
         self.chamber_sensor = self._sensor("chamber_sensor", "max_boost")
         if self.chamber_sensor is not None:
-            max_boost = config.getint("max_boost", 15, minval=0, maxval=40)
+            max_boost = self._read("max_boost", "int", 15, minval=0, maxval=40)
             self.native["chamber"] = (self.chamber_sensor, max_boost)
         self.cutoff_sensor = self._sensor("cutoff_sensor", "cutoff_temp")
         if self.cutoff_sensor is not None:
-            cutoff_temp = config.getfloat("cutoff_temp", None, above=0.0, maxval=PLAUSIBLE[1])
+            cutoff_temp = self._read("cutoff_temp", "float", None, above=0.0, maxval=PLAUSIBLE[1])
             if cutoff_temp is None or cutoff_temp != cutoff_temp:
                 self._fail("cutoff_sensor", self.cutoff_sensor, "give cutoff_temp as well, in C")
             self.native["cutoff"] = (self.cutoff_sensor, cutoff_temp)
         self.drying_hours = None
-        if config.getboolean("dryer", False):
-            self.drying_hours = config.getint("drying_hours", 6, minval=1, maxval=99)
+        if self._read("dryer", "boolean", False):
+            self.drying_hours = self._read("drying_hours", "int", 6, minval=1, maxval=99)
             self.native["drying_hours"] = self.drying_hours
             if self.max_target < DRYING[0]:
                 self._fail("dryer", "True", "drying needs at least %d C, and max_target is %d C"
@@ -330,8 +340,8 @@ class Mqtt(Reader):
         super().__init__(config)
         self.warnings = warnings
         self.host = self._address("mqtt_broker", "broker", "mqtt_port")
-        tls = config.getboolean("mqtt_tls", False)
-        self.port = config.getint("mqtt_port", 8883 if tls else 1883, minval=1, maxval=65535)
+        tls = self._read("mqtt_tls", "boolean", False)
+        self.port = self._read("mqtt_port", "int", 8883 if tls else 1883, minval=1, maxval=65535)
         prefix = self._topic("mqtt_topic_prefix", longest=MAX_PREFIX)
         device_id = self._device_id(firmware)
         if prefix is not None:
@@ -436,7 +446,7 @@ class Mqtt(Reader):
             sensor=self._name("mqtt_sensor", "chamber_temperature"),
             topics=topics,
             discovery_prefix=discovery_prefix,
-            foreign_topics=self.config.getboolean("mqtt_foreign_topics", False),
+            foreign_topics=self._read("mqtt_foreign_topics", "boolean", False),
         )
 
 

@@ -7,6 +7,7 @@ pub mod discover;
 pub mod doctor;
 mod guard_service;
 pub mod install;
+mod klippy;
 pub mod monitor;
 pub mod record;
 pub mod replay;

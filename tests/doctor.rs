@@ -62,6 +62,7 @@ fn plan() -> Plan {
             ..Patience::default()
         },
         home: None,
+        units: "/nonexistent".into(),
         proc: "/nonexistent".into(),
         ..Plan::default()
     }

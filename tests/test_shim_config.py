@@ -387,6 +387,26 @@ def test_a_bad_option_is_a_config_error_with_a_remedy(
     assert driver.opened == []
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [
+        ("guard", "maybe", "give True or False"),
+        ("dryer", "", "give True or False"),
+        ("port", "abc", "give a whole number"),
+        ("max_target", "100", "give a whole number"),
+        ("lease", "soon", "give a number"),
+        ("stale_after", "1", "give a number"),
+    ],
+)
+def test_an_option_that_klipper_reads_is_shown_with_its_value(
+    make: Make, option: str, value: str, remedy: str
+) -> None:
+    host = make(SECTION + f"{option}: {value}\n")
+    assert host.state == "error"
+    for word in (f"'{option}'", "'panda_breath'", f"'{value}'", remedy):
+        assert word in host.reason
+
+
 @pytest.mark.parametrize("option", ["stale_after", "lost_after", "lease", "pause_timeout"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_time_that_is_no_number_is_a_config_error(

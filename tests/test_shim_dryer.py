@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECTION, Make
+from conftest import ROOT, SECTION, Make
 from fake_native import Driver, Session
 from printers import printer_from_environment
 from simulator import Simulator, wait_for
@@ -17,6 +17,8 @@ from klippy_stub.gcode import CommandError
 CHAMBER = "heater_generic panda_breath"
 DRYER = "heater_generic panda_breath_dryer"
 DRY = SECTION + "dryer: True\ndrying_hours: 4\n"
+SLICER = (ROOT / "examples" / "m141_m191.cfg").read_text()
+DRYING = (ROOT / "examples" / "drying.cfg").read_text()
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_limits_are_the_chambers_and_a_section_of_ones_own_wins(make: Make) -> N
     [
         ("drying_hours: 4", "'drying_hours' in section 'panda_breath' is not valid: '4'; it needs "
          "dryer: True as well"),
-        ("dryer: maybe", "Unable to parse option 'dryer' in section 'panda_breath'"),
+        ("dryer: maybe", "Unable to parse option 'dryer' in section 'panda_breath': 'maybe'"),
         ("dryer: True\ndrying_hours: 0", "Option 'drying_hours' in section 'panda_breath' must"),
         ("dryer: True\ndrying_hours: 100", "Option 'drying_hours' in section 'panda_breath' must"),
         ("dryer: True\nmax_target: 39", "Option 'dryer' in section 'panda_breath' is not valid: "
@@ -251,8 +253,7 @@ def test_drying_longer_than_the_idle_timeout_says_so(make: Make, session: Sessio
 
 
 def test_the_example_macros_set_the_timeout_and_put_it_back(make: Make, session: Session) -> None:
-    examples = Path(__file__).resolve().parent.parent / "examples"
-    host = printer(make, session, DRY + (examples / "drying.cfg").read_text())
+    host = printer(make, session, DRY + DRYING)
     for macro, target in (("DRY_PLA", 55.0), ("DRY_PETG", 60.0), ("DRY_FILAMENT TEMP=50", 50.0)):
         host.gcode(macro)
         assert targets(host) == (0.0, target)
@@ -262,6 +263,43 @@ def test_the_example_macros_set_the_timeout_and_put_it_back(make: Make, session:
     host.gcode("DRY_STOP")
     assert targets(host) == (0.0, 0.0)
     assert host.status("idle_timeout")["idle_timeout"] == 600.0
+
+
+@pytest.mark.parametrize("last", ["M141 S0", "M191 S0"])
+def test_what_a_slicer_writes_after_its_end_code_does_not_stop_drying(
+    make: Make, session: Session, last: str
+) -> None:
+    """OrcaSlicer writes M141 S0 behind the end code: that is the chamber's heater."""
+    host = printer(make, session, DRY + SLICER + DRYING)
+    host.gcode("M141 S45")
+    assert targets(host) == (45.0, 0.0)
+    before = len(session.wishes)
+    host.gcode(f"TURN_OFF_HEATERS\nDRY_PLA\n{last}")
+    assert targets(host) == (0.0, 55.0)
+    beat(host, session, 60)
+    assert targets(host) == (0.0, 55.0)
+    wishes = session.wishes[before:]
+    begun = next(n for n, wish in enumerate(wishes) if wish.target == 55.0)
+    assert all((wish.target, wish.dry) == (55.0, True) for wish in wishes[begun:])
+
+
+def after_print() -> str:
+    """The macros of docs/macros.md, as they stand there."""
+    text = (ROOT / "docs" / "macros.md").read_text()
+    section = text.partition("## Dry filament after a print")[2]
+    return section.partition("```ini\n")[2].partition("```")[0]
+
+
+def test_drying_after_a_print_begins_after_the_slicers_last_line(
+    make: Make, session: Session
+) -> None:
+    host = printer(make, session, DRY + SLICER + DRYING + after_print())
+    host.gcode("M141 S45")
+    host.gcode("TURN_OFF_HEATERS\nDRY_AFTER_PRINT\nM141 S0")
+    assert targets(host) == (0.0, 0.0)
+    beat(host, session, 62)
+    assert targets(host) == (0.0, 55.0)
+    assert session.wish.dry
 
 
 # Ends
@@ -341,7 +379,7 @@ def test_it_cannot_be_calibrated(host: Host, session: Session) -> None:
 def test_live_filament_is_dried_and_that_ends(tmp_path: Path) -> None:
     speed = ("--speed", "600")  # an hour in 6 s
     device = Simulator(tmp_path / "simulator", "--identity", "02aabbcc0d01", *speed)
-    config = device.section(options="dryer: True\ndrying_hours: 1\n")
+    config = device.section(options="dryer: True\ndrying_hours: 1\n") + SLICER
     printer = printer_from_environment(config, tmp_path / "printer")
 
     def status(name: str = "panda_breath") -> dict[str, Any]:
@@ -366,6 +404,7 @@ def test_live_filament_is_dried_and_that_ends(tmp_path: Path) -> None:
         }
         printer.wait_for(lambda: status()["drying"] is True)
         assert 3_500 < status()["remaining_seconds"] <= 3_600
+        printer.gcode("M141 S0")  # OrcaSlicer's last line; drying goes on until it ends by itself
         device.wait_for("state", mark, work_on=0)
         printer.wait_for(lambda: status(DRYER)["target"] == 0.0)
         words = "filament drying has ended"

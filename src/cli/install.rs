@@ -7,7 +7,6 @@ mod config;
 mod configure;
 mod extras;
 mod git;
-mod machine;
 mod marks;
 mod options;
 mod plan;
@@ -22,10 +21,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::klippy::{Instance, Machine, is_klipper};
 use ask::Talk;
 use community::Module;
 use configure::configure;
-use machine::{Instance, Machine};
 use options::DeviceOptions;
 use plan::{Plan, backup_of};
 pub(super) use uninstall::Arguments as UninstallArguments;
@@ -347,11 +346,11 @@ fn find(place: &Place, here: &Here) -> io::Result<Instance> {
                 .is_none_or(|path| same(&one.printer_cfg, path))
         });
     }
-    let mut instance = machine::choose(found, place.instance.as_deref())?;
+    let mut instance = choose(found, place.instance.as_deref())?;
     if let Some(folder) = &place.klippy_env {
         instance.python = Some(folder.join("bin/python"));
     }
-    if !machine::is_klipper(&instance.klipper) {
+    if !is_klipper(&instance.klipper) {
         return Err(failed(format!(
             "{}: no Klipper and no Kalico; it would hold klippy/klippy.py",
             instance.klipper.display()
@@ -374,6 +373,49 @@ fn same(one: &Path, other: &Path) -> bool {
         (Ok(one), Ok(other)) => one == other,
         _ => false,
     }
+}
+
+/// The one that is meant.
+fn choose(found: Vec<Instance>, name: Option<&str>) -> io::Result<Instance> {
+    let listed: Vec<String> = found
+        .iter()
+        .map(|one| {
+            format!(
+                "\n  --instance {}   {}",
+                one.name,
+                one.printer_cfg.display()
+            )
+        })
+        .collect();
+    let listed = listed.concat();
+    let Some(name) = name else {
+        let mut found = found.into_iter();
+        return match (found.next(), found.next()) {
+            (Some(only), None) => Ok(only),
+            (Some(_), Some(_)) => Err(failed(format!(
+                "there are several Klippers here; say which one:{listed}"
+            ))),
+            (None, _) => Err(failed(
+                "no Klipper was found; say where it is: --klipper-dir DIR --printer-cfg FILE, or \
+                 --home DIR for another user's home",
+            )),
+        };
+    };
+    let wanted = found.into_iter().find(|one| {
+        let data = one.config_folder().parent().and_then(Path::file_name);
+        let data = data.unwrap_or_default().to_string_lossy();
+        one.name == name || data == name || data.trim_end_matches("_data") == name
+    });
+    wanted.ok_or_else(|| {
+        failed(format!(
+            "there is no Klipper '{name}' here{}{listed}",
+            if listed.is_empty() {
+                ""
+            } else {
+                "; there are:"
+            }
+        ))
+    })
 }
 
 /// Klipper must find the wheel: it has to be in the environment that Klipper runs in.

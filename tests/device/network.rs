@@ -107,3 +107,34 @@ async fn the_access_point_is_switched_once_and_changed_as_a_whole() {
     assert_eq!(sent[3]["ap"]["ip"], "10.9.8.7");
     assert_eq!(sent.len(), 4);
 }
+
+#[tokio::test]
+async fn another_name_of_the_access_point_is_another_device_for_klipper_and_that_is_said() {
+    let simulator = device(Firmware::V1_0_3);
+    let words = "ap set HOST --name Cellar";
+    let mut person = Script {
+        agrees: Some(true),
+        ..script()
+    };
+    let (result, text) = run_with(&simulator, words, &mut person, patience()).await;
+    assert_eq!(result, Ok(()), "{text}");
+    assert!(
+        person.questions[0].contains("takes it for another one"),
+        "{:?}",
+        person.questions
+    );
+    // Who answers beforehand is told all the same, and which one it is now.
+    let (result, text) = run(&simulator, "ap set HOST --name Attic --yes").await;
+    assert_eq!(result, Ok(()), "{text}");
+    let (_, status) = run(&simulator, "status HOST --json").await;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let id = status["device_id"].as_str().unwrap();
+    assert!(text.contains("restart the Klipper service"), "{text}");
+    assert!(text.contains(&format!("device_id: {id}")), "{id}: {text}");
+    // The one it has is none.
+    let (result, text) = run(&simulator, "ap set HOST --name Attic --yes").await;
+    assert_eq!(result, Ok(()), "{text}");
+    assert!(!text.contains("device_id"), "{text}");
+    let (_, text) = run(&simulator, "ap set HOST --ip 10.9.8.7 --yes").await;
+    assert!(!text.contains("device_id"), "{text}");
+}

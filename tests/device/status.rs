@@ -1,6 +1,54 @@
 //! What it says about itself, and the mistakes of who asks.
 
+use futures_util::StreamExt;
+use tokio::net::TcpStream;
+
 use super::*;
+
+/// Every text in the roots of a device's snapshot that rule R11 keeps.
+async fn kept(simulator: &Simulator) -> Vec<String> {
+    let address = simulator.address(0);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let url = format!("ws://{address}/ws");
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let text = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    let snapshot: Value = serde_json::from_str(&text).unwrap();
+    let mut found = Vec::new();
+    let mut left: Vec<&Value> = ["wifi", "ap", "printer", "ha"]
+        .iter()
+        .filter_map(|root| snapshot.get(root))
+        .collect();
+    while let Some(value) = left.pop() {
+        match value {
+            Value::String(text) if !text.is_empty() => found.push(text.clone()),
+            Value::Object(fields) => left.extend(fields.values()),
+            Value::Array(values) => left.extend(values),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn r11_status_shows_no_text_of_what_is_kept() {
+    for firmware in Firmware::ALL {
+        let simulator = start(|options| {
+            options.setup.firmware = firmware;
+            options.setup.wifi_ssid = "geheim12".to_owned();
+            options.setup.access_code = Some("ACCESSCODE".to_owned());
+        });
+        let mut kept = kept(&simulator).await;
+        kept.retain(|text| text != "bambu"); // the printer's name here, and a word of ours
+        assert!(kept.len() > 5, "{kept:?}");
+        for words in ["status HOST", "status HOST --json"] {
+            let (result, text) = run(&simulator, words).await;
+            assert_eq!(result, Ok(()));
+            for secret in &kept {
+                assert!(!text.contains(secret), "{firmware:?}: {secret}: {text}");
+            }
+        }
+    }
+}
 
 #[tokio::test]
 async fn status_shows_every_firmware_and_nothing_of_its_networks() {

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use super::desk::{Care, Desk, until};
 use super::status::printable;
 use crate::cli::bind::{Visit, failed};
+use crate::dialect::Identity;
 use crate::dialect::stock::page::{self, CONNECTED, Private, WRONG_PASSWORD};
 
 /// As Wi-Fi has it.
@@ -184,6 +185,7 @@ pub(super) async fn ap_set(
     let Some(now) = visit.page.ap.clone() else {
         return Err(failed("the device does not tell what its access point is"));
     };
+    let other = name.as_deref().filter(|name| !now.ssid.is(name));
     let ssid = name.as_deref().unwrap_or(now.ssid.expose());
     let secret = password.as_deref().unwrap_or(now.password.expose());
     let ip = ip.map_or_else(|| now.ip.expose().to_owned(), |ip| ip.to_string());
@@ -191,6 +193,13 @@ pub(super) async fn ap_set(
     let kinds = ["set_ap", "set_hotspot_ip"];
     let kind = accepted(desk, &mut visit, &kinds, "that").await?;
     desk.say("Its access point is changed.")?;
+    if let Some(name) = other {
+        desk.say(format!(
+            "Klipper takes it for another device now: restart the Klipper service (RESTART is not \
+             enough). If printer.cfg has a device_id, write device_id: {}",
+            Identity::of(name).last4()
+        ))?;
+    }
     if kind == "set_hotspot_ip" {
         desk.say(format!(
             "Its address in it counts after a restart: panda-breath device reboot {}",

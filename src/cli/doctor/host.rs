@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::finding::Findings;
+use crate::cli::klippy::{Instance, Machine};
 
 /// This program was not written before, so it cannot be earlier: 2026-11-01.
 const WRITTEN: Duration = Duration::from_secs(1_793_491_200);
@@ -30,69 +31,8 @@ s = importlib.util.find_spec('panda_breath')
 print(s.origin if s else '')
 ";
 
-/// A Klipper that runs here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Klippy {
-    pub(super) pid: u32,
-    pub(super) python: PathBuf,
-    /// Its folder `klippy`.
-    pub(super) folder: PathBuf,
-    pub(super) config: PathBuf,
-    started: Option<SystemTime>,
-}
-
-/// All that run here, as far as this user may see them.
-pub(super) fn klippies(proc: &Path) -> Vec<Klippy> {
-    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut found: Vec<Klippy> = pids.filter_map(|pid| klippy(proc, pid)).collect();
-    found.sort_by_key(|klippy| klippy.pid);
-    found
-}
-
-fn klippy(proc: &Path, pid: u32) -> Option<Klippy> {
-    let own = proc.join(pid.to_string());
-    let line = fs::read(own.join("cmdline")).ok()?;
-    let line = String::from_utf8_lossy(&line).into_owned();
-    let words: Vec<&str> = line.trim_end_matches('\0').split('\0').collect();
-    let is_script = |word: &&str| {
-        Path::new(word)
-            .file_name()
-            .is_some_and(|n| n == "klippy.py")
-    };
-    let script = words.iter().position(is_script)?;
-    if script == 0 {
-        return None;
-    }
-    let here = fs::read_link(own.join("cwd")).unwrap_or_default();
-    let python = if words[0].contains('/') {
-        here.join(words[0])
-    } else {
-        fs::read_link(own.join("exe")).ok()?
-    };
-    let mut config = None;
-    let mut rest = words[script + 1..].iter();
-    while let Some(word) = rest.next() {
-        if !word.starts_with('-') {
-            config = Some(here.join(word));
-            break;
-        }
-        // Its options with a value of their own word: -l LOG, -a SOCKET and so on.
-        if word.len() == 2 && !["-v", "-h"].contains(word) {
-            rest.next();
-        }
-    }
-    Some(Klippy {
-        pid,
-        python,
-        folder: here.join(words[script]).parent()?.to_path_buf(),
-        config: config?,
-        started: started(proc, &own),
-    })
-}
-
-fn started(proc: &Path, own: &Path) -> Option<SystemTime> {
-    let stat = fs::read_to_string(own.join("stat")).ok()?;
+fn started(proc: &Path, pid: u32) -> Option<SystemTime> {
+    let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
     // Its name, in brackets, may have spaces.
     let fields = stat.rsplit_once(')')?.1;
     let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
@@ -108,44 +48,40 @@ fn started(proc: &Path, own: &Path) -> Option<SystemTime> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) python: Option<PathBuf>,
+    /// Its folder `klippy`.
     pub(super) folder: Option<PathBuf>,
-    pub(super) klippy: Option<Klippy>,
+    /// Its process, if it runs.
+    pub(super) pid: Option<u32>,
+    started: Option<SystemTime>,
 }
 
-/// As the user says, else as the Klipper that runs with this configuration, else where it usually
-/// is.
-pub(super) fn find(
-    proc: &Path,
-    home: Option<&Path>,
-    config: Option<&Path>,
-    python: Option<&Path>,
-) -> Place {
-    let running = klippies(proc);
-    let same = |klippy: &&Klippy| match config {
-        Some(config) => is_same(&klippy.config, config),
-        None => true,
+/// As the user says, else the Klipper that has this configuration, else the first.
+pub(super) fn find(machine: &Machine, config: Option<&Path>, python: Option<&Path>) -> Place {
+    let mut found = klippers(machine);
+    let has = |one: &Instance| config.is_none_or(|config| one.has(config));
+    let one = match found.iter().position(has) {
+        Some(at) => found.swap_remove(at),
+        // It runs with another configuration, if at all.
+        None => Instance {
+            pid: None,
+            ..found.into_iter().next().unwrap_or_default()
+        },
     };
-    let klippy = running.iter().find(same).cloned();
-    let usual = |path: &str| {
-        home.map(|home| home.join(path))
-            .filter(|path| path.exists())
-    };
-    let of_klippy = klippy.as_ref();
+    let klippy = one.klipper.join("klippy");
+    let proc = machine.proc.as_deref();
     Place {
-        python: python
-            .map(Path::to_path_buf)
-            .or_else(|| of_klippy.map(|klippy| klippy.python.clone()))
-            .or_else(|| usual("klippy-env/bin/python")),
-        folder: of_klippy
-            .map(|klippy| klippy.folder.clone())
-            .or_else(|| usual("klipper/klippy"))
-            .or_else(|| usual("kalico/klippy")),
-        klippy,
+        python: python.map(Path::to_path_buf).or(one.python),
+        folder: klippy.exists().then_some(klippy),
+        pid: one.pid,
+        started: proc.zip(one.pid).and_then(|(proc, pid)| started(proc, pid)),
     }
 }
 
-fn is_same(a: &Path, b: &Path) -> bool {
-    a == b || fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
+/// Those of this computer; who runs comes first, and of these who has run for longest.
+pub(super) fn klippers(machine: &Machine) -> Vec<Instance> {
+    let mut found = machine.everywhere();
+    found.sort_by_key(|one| one.pid.unwrap_or(u32::MAX));
+    found
 }
 
 /// What is installed for Klipper.
@@ -159,11 +95,8 @@ pub(super) fn check(place: &Place, said: &mut Findings) {
         return;
     };
     let shown = python.display();
-    match &place.klippy {
-        Some(klippy) => said.ok(
-            "klipper",
-            format!("runs as process {}, with {shown}", klippy.pid),
-        ),
+    match place.pid {
+        Some(pid) => said.ok("klipper", format!("runs as process {pid}, with {shown}")),
         None => said.ok(
             "klipper",
             format!("does not run now; its Python is {shown}"),
@@ -315,9 +248,8 @@ fn interface_of(module: &str) -> Option<u32> {
 
 /// Modules stay in Klipper's process until it ends, whatever RESTART does.
 fn restart(place: &Place, wheel: Option<&Path>, said: &mut Findings) {
-    let started = place.klippy.as_ref().and_then(|klippy| klippy.started);
     let written = wheel.and_then(|path| fs::metadata(path.parent()?).ok()?.modified().ok());
-    if let (Some(started), Some(written)) = (started, written) {
+    if let (Some(started), Some(written)) = (place.started, written) {
         if written > started + SLACK {
             said.warning(
                 "restart",

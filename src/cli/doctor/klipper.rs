@@ -3,25 +3,11 @@
 use std::path::Path;
 
 use super::finding::Findings;
+use super::heaters::{self, Heater};
+use super::options::{self, HEATER_OPTIONS, truth};
 use super::printer_cfg::{Config, Section};
 use super::wanted::{Wanted, twice, want};
 
-/// Heater options that may stand in `[panda_breath]`, and then not in the heater's own section.
-const HEATER_OPTIONS: [&str; 13] = [
-    "control",
-    "gcode_id",
-    "lost_update_tolerance",
-    "max_delta",
-    "max_power",
-    "max_temp",
-    "min_extrude_temp",
-    "min_temp",
-    "pid_kd",
-    "pid_ki",
-    "pid_kp",
-    "pwm_cycle_time",
-    "smooth_time",
-];
 const ORDER: &str = "Klipper reads sections from top to bottom";
 
 /// Is this section one of ours?
@@ -49,15 +35,21 @@ pub(super) fn check(config: &Config, path: &Path, home: Option<&Path>) -> (Findi
     }
     let mut wanted: Vec<Wanted> = Vec::new();
     for section in &ours {
+        options::check(config, section, &mut said);
         order(config, section, &mut said);
-        heater(config, section, &mut said);
-        verify(config, section, &mut said);
+        for heater in heaters::of(config, section) {
+            if !heater.dries {
+                limits(config, section, &heater, &mut said);
+            }
+            verify(config, section, &heater, &mut said);
+        }
         guard(section, &mut said);
         let one = want(section, home, &mut said);
         twice(&wanted, &one, &mut said);
         wanted.push(one);
     }
     if !ours.is_empty() {
+        heaters::check(config, &ours, &mut said);
         pause(config, &ours, &mut said);
         community(config, &mut said);
         macros(config, &mut said);
@@ -93,27 +85,9 @@ fn order(config: &Config, ours: &Section, said: &mut Findings) {
     );
 }
 
-/// The heater's own section, or the one that is made for it.
-fn heater_of(config: &Config, ours: &Section) -> String {
-    let own = config.sections.iter().find(|section| {
-        let chip = section
-            .get("heater_pin")
-            .and_then(|pin| pin.rsplit_once(':'));
-        chip.is_some_and(|(chip, _)| chip.trim() == ours.name)
-    });
-    own.map_or_else(
-        || format!("heater_generic {}", last_word(&ours.name)),
-        |own| own.name.clone(),
-    )
-}
-
-fn last_word(name: &str) -> &str {
-    name.rsplit(' ').next().unwrap_or(name)
-}
-
-fn heater(config: &Config, ours: &Section, said: &mut Findings) {
-    let name = heater_of(config, ours);
-    let own = config.section(&name);
+fn limits(config: &Config, ours: &Section, heater: &Heater, said: &mut Findings) {
+    let name = &heater.section;
+    let own = config.section(name);
     for option in HEATER_OPTIONS {
         if ours.get(option).is_some() && own.is_some_and(|own| own.has_by_hand(option)) {
             said.problem(
@@ -155,9 +129,8 @@ pub(super) fn number(text: &str) -> Option<f64> {
 }
 
 /// Klipper's own watch over heaters, whose defaults are made for hot ends.
-fn verify(config: &Config, ours: &Section, said: &mut Findings) {
-    let heater = heater_of(config, ours);
-    let name = format!("verify_heater {}", last_word(&heater));
+fn verify(config: &Config, ours: &Section, heater: &Heater, said: &mut Findings) {
+    let name = format!("verify_heater {}", heater.name());
     let Some(section) = config.section(&name) else {
         return; // it is made, with what fits
     };
@@ -186,7 +159,7 @@ fn verify(config: &Config, ours: &Section, said: &mut Findings) {
     if gain > 1.0 {
         tight.push("heating_gain: 1".to_owned());
     }
-    let hysteresis = if ours.get("chamber_sensor").is_some() {
+    let hysteresis = if ours.get("chamber_sensor").is_some() && !heater.dries {
         15.0
     } else {
         5.0
@@ -215,7 +188,10 @@ fn pause(config: &Config, ours: &[&Section], said: &mut Findings) {
 }
 
 fn guard(ours: &Section, said: &mut Findings) {
-    if let Some(value) = ours.get("guard").filter(|value| is_false(value)) {
+    if let Some(value) = ours
+        .get("guard")
+        .filter(|value| truth(value) == Some(false))
+    {
         said.warning(
             "guard",
             format!(
@@ -225,10 +201,6 @@ fn guard(ours: &Section, said: &mut Findings) {
             "remove the line",
         );
     }
-}
-
-fn is_false(text: &str) -> bool {
-    ["0", "no", "false", "off"].contains(&text.to_ascii_lowercase().as_str())
 }
 
 /// G-code that only the community module had: Klipper answers it with "Unknown command".
@@ -247,6 +219,20 @@ fn community(config: &Config, said: &mut Findings) {
             .collect();
         found.sort_unstable();
         found.dedup();
+        let dries = |word: &&str| word.starts_with("PANDA_BREATH_DRY");
+        let mut instead = Vec::new();
+        if !found.iter().all(dries) {
+            instead.push(
+                "SET_HEATER_TEMPERATURE HEATER=NAME warms the chamber \
+                 (examples/m141_m191.cfg has M141 and M191)",
+            );
+        }
+        if found.iter().any(dries) {
+            instead.push(
+                "with 'dryer: True', SET_HEATER_TEMPERATURE HEATER=NAME_dryer dries filament \
+                 (docs/drying.md)",
+            );
+        }
         if !found.is_empty() {
             said.problem(
                 "community",
@@ -256,8 +242,10 @@ fn community(config: &Config, said: &mut Findings) {
                     section.spot,
                     found.join(", ")
                 ),
-                "that was a command of the community module, which Klipper does not know any \
-                 more: use SET_HEATER_TEMPERATURE, or examples/m141_m191.cfg for M141 and M191",
+                format!(
+                    "Klipper does not know the commands of the community module any more: {}",
+                    instead.join("; ")
+                ),
             );
         }
     }

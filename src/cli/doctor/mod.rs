@@ -3,6 +3,7 @@
 //! * [`mod@self`]: the command: what to look at, and what it prints
 //! * `finding`: what it says
 //! * `printer_cfg`: Klipper's configuration, read as Klipper does; `klipper`: what is wrong in it;
+//!   `options`: of our sections; `heaters`: who calls them by which name; `spelling`: what was meant;
 //!   `wanted`: the devices in it
 //! * `host`: this computer, and what is installed for Klipper
 //! * `stock`, `broker`: a device; `firmware`: what is known of each version
@@ -12,9 +13,12 @@
 mod broker;
 mod finding;
 mod firmware;
+mod heaters;
 mod host;
 mod klipper;
+mod options;
 mod printer_cfg;
+mod spelling;
 mod stock;
 mod wanted;
 
@@ -29,6 +33,7 @@ use serde_json::json;
 use super::at_broker;
 use super::bind::{self, Place, failed, visit, wrong};
 use super::discover::counted;
+use super::klippy::Machine;
 use crate::dialect::mqtt::Options;
 use crate::dialect::{Dialect, Identity};
 use crate::driver::mdns;
@@ -36,13 +41,6 @@ use finding::Findings;
 pub use finding::{Finding, Level};
 use printer_cfg::Config;
 use wanted::{Target, Wanted};
-
-/// Where printer.cfg usually is, below the user's home.
-const USUAL_CONFIG: [&str; 3] = [
-    "printer_data/config/printer.cfg",
-    "klipper_config/printer.cfg",
-    "printer.cfg",
-];
 
 /// Find out why a device does not work as it should.
 ///
@@ -100,6 +98,8 @@ pub struct Plan {
     pub patience: visit::Patience,
     /// The user's home.
     pub home: Option<PathBuf>,
+    /// The system's services.
+    pub units: PathBuf,
     /// The system's processes.
     pub proc: PathBuf,
     /// The time of day.
@@ -121,6 +121,7 @@ impl Default for Plan {
             time: Duration::from_secs(10),
             patience: visit::Patience::default(),
             home: std::env::var_os("HOME").map(PathBuf::from),
+            units: "/etc/systemd/system".into(),
             proc: "/proc".into(),
             now: SystemTime::now(),
         }
@@ -202,15 +203,21 @@ impl Arguments {
     }
 }
 
-/// That of a Klipper that runs here, or the one that is where they usually are.
+impl Plan {
+    /// Where Klipper may be.
+    fn machine(&self) -> Machine {
+        Machine {
+            homes: self.home.iter().cloned().collect(),
+            units: self.units.clone(),
+            proc: Some(self.proc.clone()),
+        }
+    }
+}
+
+/// That of a Klipper that runs here, or of one that is where they usually are.
 fn usual_config(plan: &Plan) -> Option<PathBuf> {
-    let running = host::klippies(&plan.proc).into_iter().next();
-    let usual = || {
-        let home = plan.home.as_deref()?;
-        let mut paths = USUAL_CONFIG.iter().map(|path| home.join(path));
-        paths.find(|path| path.exists())
-    };
-    running.map(|klippy| klippy.config).or_else(usual)
+    let mut found = host::klippers(&plan.machine()).into_iter();
+    found.next().map(|one| one.printer_cfg)
 }
 
 /// What is told while it goes on.
@@ -235,8 +242,7 @@ pub async fn examine(plan: &Plan, mut tell: impl FnMut(News<'_>)) -> Vec<Finding
     tell(News::Begin("this computer"));
     let mut said = Findings::about("this computer");
     let place = host::find(
-        &plan.proc,
-        plan.home.as_deref(),
+        &plan.machine(),
         plan.config.as_deref(),
         plan.python.as_deref(),
     );

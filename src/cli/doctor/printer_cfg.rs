@@ -48,6 +48,11 @@ impl Section {
         entries.any(|entry| entry.name == option && !entry.autosaved)
     }
 
+    /// The names of its options.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.options.iter().map(|entry| entry.name.as_str())
+    }
+
     /// All values.
     pub(super) fn values(&self) -> impl Iterator<Item = &str> {
         self.options.iter().map(|entry| entry.value.as_str())

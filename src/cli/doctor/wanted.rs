@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Findings;
 use super::klipper::number;
+use super::options::truth;
 use super::printer_cfg::Section;
 use crate::cli::bind::Place;
 use crate::dialect::Dialect;
@@ -115,7 +116,7 @@ fn target(ours: &Section, home: Option<&Path>, said: &mut Findings) -> Option<Ta
         let port = port(ours, "port", 80, said)?;
         return Some(Target::Stock(Place { port, ..place }));
     }
-    let tls = ours.get("mqtt_tls").is_some_and(is_true);
+    let tls = ours.get("mqtt_tls").and_then(truth) == Some(true);
     let port = port(ours, "mqtt_port", if tls { 8883 } else { 1883 }, said)?;
     let path = |option: &str| ours.get(option).map(|path| expand(path, home));
     let tls = if tls {
@@ -263,7 +264,7 @@ fn mqtt_options(ours: &Section, firmware: &str) -> Options {
         sensor: text("mqtt_sensor").unwrap_or(defaults.sensor),
         topics,
         discovery_prefix: text("mqtt_discovery_prefix").unwrap_or(defaults.discovery_prefix),
-        foreign_topics: ours.get("mqtt_foreign_topics").is_some_and(is_true),
+        foreign_topics: ours.get("mqtt_foreign_topics").and_then(truth) == Some(true),
     }
 }
 
@@ -320,8 +321,4 @@ pub(super) fn place_of(target: &Target) -> String {
 pub(super) fn about(wanted: &Wanted) -> Findings {
     let place = wanted.target.as_ref().map(place_of).unwrap_or_default();
     Findings::about(format!("[{}] {place}", wanted.section))
-}
-
-fn is_true(text: &str) -> bool {
-    ["1", "yes", "true", "on"].contains(&text.to_ascii_lowercase().as_str())
 }

@@ -15,11 +15,10 @@ use super::marks;
 use super::plan::Plan;
 
 /// The commands of the community module.
-const COMMANDS: [&str; 3] = [
-    "PANDA_BREATH_AUTO",
-    "PANDA_BREATH_DRY_START",
-    "PANDA_BREATH_DRY_STOP",
-];
+const COMMANDS: [&str; 3] = [AUTO, DRY_START, DRY_STOP];
+const AUTO: &str = "PANDA_BREATH_AUTO";
+const DRY_START: &str = "PANDA_BREATH_DRY_START";
+const DRY_STOP: &str = "PANDA_BREATH_DRY_STOP";
 /// Its options, and for which firmware they are.
 const OPTIONS: [(&str, &str); 6] = [
     ("firmware", ""),
@@ -78,6 +77,52 @@ pub(super) struct Taken {
     pub(super) notes: Vec<String>,
 }
 
+/// What commands are about now.
+#[derive(Debug)]
+struct Heaters {
+    section: String,
+    chamber: String,
+    dryer: String,
+    /// It is there: `dryer: True`.
+    has_dryer: bool,
+}
+
+impl Heaters {
+    fn of(config: &Config) -> Self {
+        let device = config.device().map(|section| section.name.clone());
+        let (dryer, has_dryer) = config.dryer();
+        Self {
+            section: device.unwrap_or_else(|| "panda_breath".to_owned()),
+            chamber: config.heater().to_owned(),
+            dryer,
+            has_dryer,
+        }
+    }
+
+    /// What to write for this command of the community module.
+    fn instead_of(&self, name: &str, command: &str) -> String {
+        let word = |key: &str| {
+            let mut words = command.split_whitespace();
+            words.find_map(|word| {
+                let (name, value) = word.split_once('=')?;
+                name.eq_ignore_ascii_case(key).then_some(value)
+            })
+        };
+        let (heater, target) = match name {
+            AUTO if word("ENABLE") == Some("0") => (&self.chamber, Some("0")),
+            AUTO => (&self.chamber, word("TARGET")),
+            DRY_STOP => (&self.dryer, Some("0")),
+            _ => (&self.dryer, word("TEMP")),
+        };
+        let number = target.filter(|value| value.parse::<f64>().is_ok());
+        set(heater, number.unwrap_or("..."))
+    }
+}
+
+fn set(heater: &str, target: &str) -> String {
+    format!("SET_HEATER_TEMPERATURE HEATER={heater} TARGET={target}")
+}
+
 /// Changes to the lines of files: the new line for a number.
 #[derive(Debug, Default)]
 struct Changes {
@@ -93,9 +138,9 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
     if its_sections {
         take_sections(config, &mut changes, &mut taken);
     }
-    let off = format!("SET_HEATER_TEMPERATURE HEATER={} TARGET=0", config.heater());
+    let heaters = Heaters::of(config);
     for section in &config.sections {
-        take_calls(plan, section, &off, &mut changes, &mut taken)?;
+        take_calls(plan, section, &heaters, &mut changes, &mut taken)?;
     }
     let folder = config.files.first().and_then(|file| file.parent());
     for (file, hidden) in &changes.hidden {
@@ -195,7 +240,7 @@ fn usual(usual: &[(&str, &[&str])], (name, value): &(String, String)) -> bool {
 fn take_calls(
     plan: &Plan,
     section: &Section,
-    off: &str,
+    heaters: &Heaters,
     changes: &mut Changes,
     taken: &mut Taken,
 ) -> io::Result<()> {
@@ -206,7 +251,7 @@ fn take_calls(
         .clone()
         .skip(1)
         .filter(|number| !changes.is_hidden(&section.file, *number))
-        .filter_map(|number| Some((number, call(lines[number], off)?)))
+        .filter_map(|number| Some((number, call(lines[number])?)))
         .collect();
     if calls.is_empty() {
         return Ok(());
@@ -219,40 +264,68 @@ fn take_calls(
     }
     for (number, call) in calls {
         let place = format!("{}, line {}", section.file.display(), number + 1);
-        let Call::Line { instead, command } = call else {
+        let (name, command) = (call.name, &call.command);
+        let better = heaters.instead_of(name, command);
+        let needs = if name == AUTO || heaters.has_dryer {
+            String::new()
+        } else {
+            format!(", with 'dryer: True' in [{}]", heaters.section)
+        };
+        let Some(before) = call.before else {
             taken.notes.push(format!(
-                "{place}: a command of the community module is called in the middle of a line; \
-                 Klipper does not know it any more: change it by hand (docs/community-module.md)"
+                "{place}: {name} is called in the middle of a line, and Klipper does not know it \
+                 any more: change it by hand, to '{better}'{needs} (docs/community-module.md)"
             ));
             continue;
         };
         let hidden = changes.hidden.entry(section.file.clone()).or_default();
         hidden.insert(number);
-        let at = (section.file.clone(), number);
-        let now_off = instead.ends_with(off);
-        changes.instead.insert(at, instead);
-        taken.notes.push(if now_off {
-            format!("{place}: '{command}' is now '{off}'")
+        let off = set(&heaters.chamber, "0");
+        let (instead, now) = if better.ends_with(" TARGET=0") && needs.is_empty() {
+            (better.clone(), format!("'{better}'"))
+        } else if name == DRY_STOP {
+            let now = format!("'{off}'; what ends drying is '{better}'{needs}");
+            (off, now)
         } else {
-            format!(
-                "{place}: '{command}' is now a line in the console, for nothing does quite the \
-                 same: see docs/community-module.md for what to write there"
-            )
-        });
+            let now = format!(
+                "a line in the console, because nothing is turned on unasked: write '{better}'\
+                 {needs} (docs/community-module.md)"
+            );
+            (told(name, heaters), now)
+        };
+        let at = (section.file.clone(), number);
+        changes.instead.insert(at, format!("{before}{instead}"));
+        taken
+            .notes
+            .push(format!("{place}: '{command}' is now {now}"));
     }
     Ok(())
 }
 
+/// A line in the console, where a macro did something that has to be decided anew.
+fn told(name: &str, heaters: &Heaters) -> String {
+    let hint = match name {
+        DRY_START => format!(" Filament is dried by a target of {}.", heaters.dryer),
+        _ => String::new(),
+    };
+    format!(
+        "{{action_respond_info(\"panda-breath: {name} was a command of the community module, and \
+         nothing was done.{hint} See docs/community-module.md\")}}"
+    )
+}
+
 #[derive(Debug, Eq, PartialEq)]
-enum Call {
-    /// It has the line to itself.
-    Line { instead: String, command: String },
-    /// It is somewhere in a line.
-    Inside,
+struct Call {
+    /// Which command.
+    name: &'static str,
+    /// With its parameters.
+    command: String,
+    /// What stands before it, if the rest of the line is its own.
+    before: Option<String>,
 }
 
 /// The call of a command of the community module in this line.
-fn call(line: &str, off: &str) -> Option<Call> {
+fn call(line: &str) -> Option<Call> {
     let line = line.split('#').next().unwrap_or("").trim_end();
     let upper = line.to_ascii_uppercase();
     let (at, name) = COMMANDS.iter().find_map(|name| {
@@ -273,24 +346,16 @@ fn call(line: &str, off: &str) -> Option<Call> {
     if !(key.is_empty() || option) || command.contains("{%") {
         // Only a call counts, not a word in a text or the name of a variable.
         let called = key.ends_with("%}") || key.is_empty() || option;
-        return called.then_some(Call::Inside);
+        return called.then(|| Call {
+            name,
+            command: command.to_owned(),
+            before: None,
+        });
     }
-    let turns_off = name == "PANDA_BREATH_DRY_STOP"
-        || name == "PANDA_BREATH_AUTO"
-            && upper[at..]
-                .split_whitespace()
-                .any(|word| word == "ENABLE=0");
-    let instead = if turns_off {
-        off.to_owned()
-    } else {
-        format!(
-            "{{action_respond_info(\"panda-breath: {name} was a command of the community module, \
-             and nothing was done. See docs/community-module.md\")}}"
-        )
-    };
-    Some(Call::Line {
-        instead: format!("{before}{instead}"),
+    Some(Call {
+        name,
         command: command.to_owned(),
+        before: Some(before.to_owned()),
     })
 }
 

@@ -72,12 +72,38 @@ impl Config {
 
     /// The name of the heater that uses the device.
     pub(super) fn heater(&self) -> &str {
+        self.own_heater(false).unwrap_or_else(|| self.short_name())
+    }
+
+    /// The name of the one that dries filament, and whether it is there: `dryer: True`.
+    pub(super) fn dryer(&self) -> (String, bool) {
+        let dryer = self.device().and_then(|section| section.option("dryer"));
+        let is_there = dryer.is_some_and(|value| {
+            ["1", "yes", "true", "on"].contains(&value.to_ascii_lowercase().as_str())
+        });
+        let made = || format!("{}_dryer", self.short_name());
+        let name = self.own_heater(true).map_or_else(made, str::to_owned);
+        (name, is_there)
+    }
+
+    fn short_name(&self) -> &str {
+        let device = self
+            .device()
+            .and_then(|section| section.name.rsplit(' ').next());
+        device.unwrap_or("panda_breath")
+    }
+
+    /// A section that the user has written for one of the device's heaters.
+    fn own_heater(&self, dries: bool) -> Option<&str> {
+        let device = self
+            .device()
+            .map_or("panda_breath", |section| &section.name);
         let heater = self.sections.iter().find(|section| {
             let pin = section.option("heater_pin");
-            pin.is_some_and(|pin| pin.starts_with("panda_breath:"))
+            let pin = pin.and_then(|pin| pin.rsplit_once(':'));
+            pin.is_some_and(|(chip, pin)| chip.trim() == device && (pin.trim() == "dry") == dries)
         });
-        let name = heater.and_then(|section| section.name.split(' ').nth(1));
-        name.unwrap_or("panda_breath")
+        heater?.name.rsplit(' ').next()
     }
 
     fn take(&mut self, file: &Path, plan: &Plan, above: &mut Vec<PathBuf>) -> io::Result<()> {

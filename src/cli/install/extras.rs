@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::ask::Talk;
-use super::machine::{Instance, Machine};
 use super::plan::Plan;
 use super::{Arguments, Here, Place, Python, Report, command, git, marks};
+use crate::cli::klippy::{Instance, Machine};
 
 const UNIT: &str = "panda-breath-guard.service";
 const UNIT_TEXT: &str = include_str!("../../../examples/systemd/panda-breath-guard.service");

@@ -10,13 +10,13 @@ use clap::Args;
 use super::ask::Talk;
 use super::community::{self, Module};
 use super::config::Config;
-use super::machine::{Instance, Machine};
 use super::marks::{self, Stamp};
 use super::plan::{BACKUP, Plan, backup_of};
 use super::{
     CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, module_folder,
     proceed, restart,
 };
+use crate::cli::klippy::{Instance, Machine};
 
 /// What an edited file of ours is renamed to.
 const SAVED: &str = ".saved";

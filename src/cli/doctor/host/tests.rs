@@ -63,9 +63,16 @@ impl Host {
         let _ = symlink(&self.0, self.path(&format!("proc/{pid}/cwd")));
     }
 
+    fn machine(&self) -> Machine {
+        Machine {
+            homes: vec![self.path("home")],
+            units: self.path("systemd"),
+            proc: Some(self.path("proc")),
+        }
+    }
+
     fn place(&self) -> Place {
-        let home = self.path("home");
-        find(&self.path("proc"), Some(&home), None, None)
+        find(&self.machine(), None, None)
     }
 
     /// What is not well.
@@ -108,26 +115,44 @@ fn well(name: &str) -> Host {
 fn a_klipper_that_runs_is_found_with_its_python_and_its_configuration() {
     let host = Host::new("runs");
     let place = host.place();
-    let klippy = place.klippy.unwrap();
-    assert_eq!(klippy.pid, 42);
-    assert_eq!(klippy.config, host.path("home/printer.cfg"));
-    assert_eq!(klippy.folder, host.path("home/klipper/klippy"));
+    assert_eq!(place.pid, Some(42));
+    assert_eq!(place.folder, Some(host.path("home/klipper/klippy")));
+    assert_eq!(place.python, Some(host.path("home/klippy-env/bin/python")));
     let started = UNIX_EPOCH + Duration::from_secs(1_700_000_100);
-    assert_eq!(klippy.started, Some(started));
-    // Of two, the one with this configuration.
-    host.run(41, Path::new("home/other.cfg"), 100);
-    let other = host.path("home/other.cfg");
-    let found = find(&host.path("proc"), None, Some(&other), None);
-    assert_eq!(
-        found.klippy.unwrap().pid,
-        41,
-        "relative to where it was started"
-    );
+    assert_eq!(place.started, Some(started));
+    // Of two, the one with this configuration, relative to where it was started.
+    host.run(141, Path::new("home/other.cfg"), 100);
+    assert_eq!(host.place().pid, Some(42), "the first");
+    let find = |machine: &Machine, config: &str| find(machine, Some(&host.path(config)), None);
+    let mut machine = host.machine();
+    assert_eq!(find(&machine, "home/other.cfg").pid, Some(141));
+    let another = find(&machine, "home/third.cfg");
+    assert_eq!(another.pid, None);
+    assert_eq!(another.folder, place.folder);
     // Without one that runs: where it usually is.
-    let home = host.path("home");
-    let found = find(Path::new("/nonexistent"), Some(&home), None, None);
-    assert_eq!(found.python, Some(host.path("home/klippy-env/bin/python")));
-    assert_eq!(found.folder, Some(host.path("home/klipper/klippy")));
+    machine.proc = None;
+    let found = find(&machine, "home/printer.cfg");
+    assert_eq!((found.pid, found.started), (None, None));
+    assert_eq!((found.python, found.folder), (place.python, place.folder));
+}
+
+#[test]
+fn a_klipper_that_is_a_service_is_found_although_it_does_not_run() {
+    let host = Host::new("service");
+    fs::remove_dir_all(host.path("proc")).unwrap();
+    let line = |path: &str| host.path(path).display().to_string();
+    host.write("opt/klipper/klippy/klippy.py", "");
+    let unit = format!(
+        "[Service]\nExecStart={} {} -l /l.log {}\n",
+        line("opt/env/bin/python"),
+        line("opt/klipper/klippy/klippy.py"),
+        line("opt/printer.cfg")
+    );
+    host.write("systemd/klipper.service", &unit);
+    let found = find(&host.machine(), Some(&host.path("opt/printer.cfg")), None);
+    assert_eq!(found.python, Some(host.path("opt/env/bin/python")));
+    assert_eq!(found.folder, Some(host.path("opt/klipper/klippy")));
+    assert_eq!(found.pid, None);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::finding::Level;
 use super::super::wanted::Target;
@@ -9,7 +10,9 @@ struct Files(PathBuf);
 
 impl Files {
     fn new(name: &str) -> Self {
-        let name = format!("panda-klipper-{}-{name}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("panda-klipper-{}-{count}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         Self(folder)
@@ -305,3 +308,6 @@ fn m141_and_m191_are_only_a_hint() {
     assert_eq!(hint.level, Level::Ok);
     assert!(hint.text.contains("M141 and M191 not there") && hint.remedy.is_some());
 }
+
+mod heaters;
+mod options;

@@ -86,7 +86,8 @@ fn the_community_module_is_replaced_and_comes_back() {
                 "gcode:",
                 "    M117 drying",
                 "    {action_respond_info(\"panda-breath: PANDA_BREATH_DRY_START was a command of \
-                 the community module, and nothing was done. See docs/community-module.md\")} \
+                 the community module, and nothing was done. Filament is dried by a target of \
+                 panda_breath_dryer. See docs/community-module.md\")} \
                  # panda-breath: added",
                 "    SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=0 # panda-breath: added",
             ]
@@ -190,4 +191,52 @@ fn the_off_in_its_place_is_for_the_heater_by_its_name() {
         home.get("pi/printer_data/config/panda_breath_macros.cfg")
             .contains("\"chamber\"")
     );
+}
+
+#[test]
+fn who_dries_is_told_by_name() {
+    let dry = "[gcode_macro DRY]\ngcode:\n  PANDA_BREATH_DRY_START TEMP=55 HOURS=6\n\
+               [gcode_macro END]\ngcode:\n  PANDA_BREATH_DRY_STOP\n\
+               [gcode_macro INSIDE]\ngcode:\n  {% if 1 %}PANDA_BREATH_DRY_STOP{% endif %}\n\
+               [gcode_macro WARM]\ngcode:\n  PANDA_BREATH_AUTO ENABLE=1 TARGET=45\n";
+    let device = "[panda_breath left]\nhost: a\n";
+    let oven = "[heater_generic oven]\nheater_pin: panda_breath left:dry\n";
+    for (config, dryer, stop) in [
+        (device.to_owned(), "left_dryer", "left"),
+        (format!("{device}dryer: True\n"), "left_dryer", "left_dryer"),
+        (format!("{device}dryer: yes\n{oven}"), "oven", "oven"),
+    ] {
+        let home = Home::new();
+        let path = "pi/printer_data/config/printer.cfg";
+        home.put(path, &(config.clone() + dry));
+        let said = home.run("install");
+        let needs = if stop == "left" {
+            ", with 'dryer: True' in [panda_breath left]"
+        } else {
+            ""
+        };
+        for part in [
+            format!(
+                "'PANDA_BREATH_DRY_START TEMP=55 HOURS=6' is now a line in the console, because \
+                 nothing is turned on unasked: write 'SET_HEATER_TEMPERATURE HEATER={dryer} \
+                 TARGET=55'{needs} ("
+            ),
+            format!(
+                "'PANDA_BREATH_DRY_STOP' is now 'SET_HEATER_TEMPERATURE HEATER={stop} TARGET=0'"
+            ),
+            format!("by hand, to 'SET_HEATER_TEMPERATURE HEATER={dryer} TARGET=0'{needs} ("),
+            "write 'SET_HEATER_TEMPERATURE HEATER=left TARGET=45' (".to_owned(),
+        ] {
+            assert!(said.contains(&part), "{part}\n{said}");
+        }
+        let ends = format!("what ends drying is 'SET_HEATER_TEMPERATURE HEATER={dryer} TARGET=0'");
+        assert_eq!(said.contains(&ends), stop == "left", "{said}");
+        let text = home.get(path);
+        let off = format!("  SET_HEATER_TEMPERATURE HEATER={stop} TARGET=0 # panda-breath: added");
+        assert!(text.contains(&off), "{text}");
+        assert!(
+            text.contains(&format!("dried by a target of {dryer}. See")),
+            "{text}"
+        );
+    }
 }

@@ -1,10 +1,7 @@
-//! Where Klipper is: its checkout, its printer.cfg, its Python, its service.
+//! Where Klipper is: its checkout, its printer.cfg, its Python, its service, its process.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-
-use super::failed;
 
 /// One Klipper, as it is or would be started.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -20,9 +17,16 @@ pub(super) struct Instance {
     pub(super) service: Option<String>,
     /// The user who runs it.
     pub(super) user: Option<String>,
+    /// Its process, if it runs.
+    pub(super) pid: Option<u32>,
 }
 
 impl Instance {
+    /// Whether it reads this file.
+    pub(super) fn has(&self, printer_cfg: &Path) -> bool {
+        self.printer_cfg == printer_cfg || real(&self.printer_cfg) == real(printer_cfg)
+    }
+
     pub(super) fn config_folder(&self) -> &Path {
         self.printer_cfg.parent().unwrap_or(Path::new("/"))
     }
@@ -38,20 +42,33 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Every Klipper that can be found, each once: by services, by processes, by folders.
+    /// Every Klipper in the homes that can be found.
     pub(super) fn instances(&self) -> Vec<Instance> {
+        let mut found = self.everywhere();
+        if !self.homes.is_empty() {
+            let homes: Vec<PathBuf> = self.homes.iter().map(|home| real(home)).collect();
+            found.retain(|one| {
+                let file = real(&one.printer_cfg);
+                homes.iter().any(|home| file.starts_with(home))
+            });
+        }
+        found
+    }
+
+    /// The homes' and others, each once: by services, by processes, by folders.
+    pub(super) fn everywhere(&self) -> Vec<Instance> {
         let mut found: Vec<Instance> = Vec::new();
-        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let sources = [self.by_service(), self.by_process(), self.by_folder()];
         for instance in sources.into_iter().flatten() {
-            let file = real(&instance.printer_cfg);
-            let same = |other: &Instance| real(&other.printer_cfg) == file;
-            let anywhere = self.homes.is_empty();
-            let at_home = self.homes.iter().any(|home| file.starts_with(real(home)));
-            match found.iter_mut().find(|other| same(other)) {
-                Some(other) if other.python.is_none() => other.python = instance.python,
-                None if at_home || anywhere => found.push(instance),
-                Some(_) | None => {}
+            match found
+                .iter_mut()
+                .find(|other| other.has(&instance.printer_cfg))
+            {
+                Some(other) => {
+                    other.python = other.python.take().or(instance.python);
+                    other.pid = other.pid.or(instance.pid);
+                }
+                None => found.push(instance),
             }
         }
         name_apart(&mut found);
@@ -93,7 +110,7 @@ impl Machine {
                 .split_whitespace()
                 .map(|word| word.trim_matches(['"', '\'']).to_owned())
                 .collect();
-            if let Some(mut instance) = from_command(&words) {
+            if let Some(mut instance) = from_command(&words, Path::new("/")) {
                 let name = path.file_stem().unwrap_or_default();
                 instance.name = name.to_string_lossy().into_owned();
                 instance.service = Some(instance.name.clone());
@@ -110,12 +127,22 @@ impl Machine {
         };
         let mut found = Vec::new();
         for folder in sorted(proc) {
-            let Ok(line) = fs::read(folder.join("cmdline")) else {
+            let pid = folder
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
+            let (Some(pid), Ok(line)) = (pid, fs::read(folder.join("cmdline"))) else {
                 continue;
             };
             let line = String::from_utf8_lossy(&line);
             let words: Vec<String> = line.split('\0').map(str::to_owned).collect();
-            found.extend(from_command(&words));
+            let here = fs::read_link(folder.join("cwd")).unwrap_or_default();
+            if let Some(mut instance) = from_command(&words, &here) {
+                instance.python = instance
+                    .python
+                    .or_else(|| fs::read_link(folder.join("exe")).ok());
+                instance.pid = Some(pid);
+                found.push(instance);
+            }
         }
         found
     }
@@ -165,24 +192,42 @@ pub(super) fn is_klipper(folder: &Path) -> bool {
     folder.join("klippy/klippy.py").is_file()
 }
 
-/// What a command line that starts klippy says.
-pub(super) fn from_command(words: &[String]) -> Option<Instance> {
-    let at = words
-        .iter()
-        .position(|word| word.ends_with("/klippy/klippy.py"))?;
-    let klippy = Path::new(&words[at]);
-    let printer_cfg = words[at + 1..].iter().find(|word| {
-        let extension = Path::new(word).extension();
-        extension.is_some_and(|extension| extension == "cfg")
-    })?;
-    let python = words[..at].iter().rev().find(|word| !word.starts_with('-'));
-    let python = python.map(|word| PathBuf::from(word.trim_start_matches(['-', '@', ':', '+'])));
+/// What a command line that starts klippy says, run in this folder.
+fn from_command(words: &[String], here: &Path) -> Option<Instance> {
+    let is_script = |word: &String| Path::new(word).ends_with("klippy.py");
+    let at = words.iter().position(is_script)?;
+    let mut rest = words[at + 1..].iter();
+    let printer_cfg = loop {
+        let word = rest.next()?;
+        if !word.starts_with('-') {
+            // A service's variable that nobody has set names no file.
+            break Some(word).filter(|word| !word.contains('$'))?;
+        }
+        // Its options with a value of their own word: -l LOG, -a SOCKET and so on.
+        if word.len() == 2 && word != "-v" && word != "-h" {
+            rest.next();
+        }
+    };
+    // systemd has marks of its own before the path.
+    let is_option = |word: &String| word.starts_with('-') && !word.starts_with("-/");
+    let python = words[..at].iter().rev().find(|word| !is_option(word))?;
+    let python = python.trim_start_matches(['-', '@', ':', '+', '!']);
+    let folder = here.join(&words[at]).parent()?.to_owned();
+    // An editor that has the file open is no Klipper.
+    let is_python = Path::new(python).file_name()?.to_str()?.contains("py");
+    if !is_python || !folder.ends_with("klippy") {
+        return None;
+    }
     Some(Instance {
-        klipper: klippy.parent()?.parent()?.to_owned(),
-        printer_cfg: printer_cfg.into(),
-        python: python.filter(|python| python.is_absolute()),
+        klipper: folder.parent()?.to_owned(),
+        printer_cfg: here.join(printer_cfg),
+        python: python.contains('/').then(|| here.join(python)),
         ..Instance::default()
     })
+}
+
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Instances of the same name get one by which they can be told apart.
@@ -206,45 +251,59 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The one that is meant.
-pub(super) fn choose(found: Vec<Instance>, name: Option<&str>) -> io::Result<Instance> {
-    let listed: Vec<String> = found
-        .iter()
-        .map(|one| {
-            format!(
-                "\n  --instance {}   {}",
-                one.name,
-                one.printer_cfg.display()
-            )
-        })
-        .collect();
-    let listed = listed.concat();
-    let Some(name) = name else {
-        let mut found = found.into_iter();
-        return match (found.next(), found.next()) {
-            (Some(only), None) => Ok(only),
-            (Some(_), Some(_)) => Err(failed(format!(
-                "there are several Klippers here; say which one:{listed}"
-            ))),
-            (None, _) => Err(failed(
-                "no Klipper was found; say where it is: --klipper-dir DIR --printer-cfg FILE, or \
-                 --home DIR for another user's home",
-            )),
-        };
-    };
-    let wanted = found.into_iter().find(|one| {
-        let data = one.config_folder().parent().and_then(Path::file_name);
-        let data = data.unwrap_or_default().to_string_lossy();
-        one.name == name || data == name || data.trim_end_matches("_data") == name
-    });
-    wanted.ok_or_else(|| {
-        failed(format!(
-            "there is no Klipper '{name}' here{}{listed}",
-            if listed.is_empty() {
-                ""
-            } else {
-                "; there are:"
-            }
-        ))
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Python, checkout and printer.cfg of a command line in /home/pi.
+    fn read(line: &str) -> Option<[String; 3]> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let found = from_command(&words, Path::new("/home/pi"))?;
+        let python = found.python.unwrap_or_default();
+        Some([python, found.klipper, found.printer_cfg].map(|path| path.display().to_string()))
+    }
+
+    #[test]
+    fn a_command_line_says_where_klipper_is() {
+        for (line, python, klipper, file) in [
+            (
+                "/env/bin/python /k/klippy/klippy.py /c/p.cfg -l /l.log",
+                "/env/bin/python",
+                "/k",
+                "/c/p.cfg",
+            ),
+            (
+                "-/e/python -u /k/klippy/klippy.py -v -l /l.cfg -a /s p.cfg",
+                "/e/python",
+                "/k",
+                "/home/pi/p.cfg",
+            ),
+            (
+                "e/python3 klipper/klippy/klippy.py p.cfg",
+                "/home/pi/e/python3",
+                "/home/pi/klipper",
+                "/home/pi/p.cfg",
+            ),
+            (
+                "python3 /k/klippy/klippy.py printer",
+                "",
+                "/k",
+                "/home/pi/printer",
+            ),
+        ] {
+            let wanted = [python, klipper, file].map(str::to_owned);
+            assert_eq!(read(line), Some(wanted), "{line}");
+        }
+        for line in [
+            "/e/python /k/klippy/klippy.py",
+            "/e/python /k/klippy/klippy.py $KLIPPER_ARGS",
+            "/e/python /k/klippy/klippy.py -l /l.log",
+            "/usr/bin/vim /k/klippy/klippy.py /c/p.cfg",
+            "/e/python /elsewhere/klippy.py /c/p.cfg",
+            "/k/klippy/klippy.py /c/p.cfg",
+            "",
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
 }
