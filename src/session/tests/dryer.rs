@@ -172,11 +172,13 @@ fn dryer_of_the_same_temperature_as_the_chamber_is_another_wish() {
     world.run(4_000);
     world.sent.clear();
     world.set_target(55.0);
-    world.run(3_000);
+    world.run(HOUR);
     world.dry(55.0);
     world.run(3_000);
     assert_eq!(world.texts()[1], DRY_55);
-    world.run(2 * HOUR);
+    world.run(2 * HOUR - 10_000);
+    assert!(world.device.state().drying, "its hours begin with it");
+    world.run(10_000);
     assert_eq!(forced_off(&world).0, Reason::Dried);
 }
 
