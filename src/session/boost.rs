@@ -365,6 +365,7 @@ mod tests {
         assert!(short(1_000_000, cold, 0.0));
         assert!(!short(999_999, cold, 0.0));
         assert!(!short(1_000_000, cold, 1.2 / 900.0), "it gets there");
+        assert!(!short(1_000_000, cold, STILL), "just so");
         assert!(short(1_000_000, cold, 0.8 / 900.0));
         assert!(!short(1_000_000, look(45.0, 43.0, 60.0), 0.0), "near");
         assert!(!short(1_000_000, look(45.0, 42.9, 59.9), 0.0), "it heats");

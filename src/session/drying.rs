@@ -7,7 +7,7 @@
 //!
 //! The end is a forced off that nobody has to be alarmed about ([`Reason::Dried`]).
 
-use super::{Millis, Reason, Session, Wish};
+use super::{Millis, Reason, Session};
 use crate::dialect::mqtt::Mqtt;
 use crate::dialect::{Dialect, Mode, Report, Setting, Target};
 
@@ -20,18 +20,16 @@ const HIGHEST: u8 = 60;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drying {
-    /// When the hours are over.
+    /// When the hours are over, of a wish to dry.
     until: Millis,
     /// It ran when the connection ended.
     ran: bool,
 }
 
 impl Session {
-    /// A new wish to dry begins its hours.
-    pub(super) fn drying_wish(&mut self, now: Millis, wish: Wish) {
-        if wish.dry && wish.target > 0.0 {
-            self.drying.until = now + Millis::from(self.config.drying_hours) * HOUR;
-        }
+    /// A new wish begins its hours, should it be one to dry.
+    pub(super) fn drying_wish(&mut self, now: Millis) {
+        self.drying.until = now + Millis::from(self.config.drying_hours) * HOUR;
     }
 
     /// Whether it is filament that Klipper wants heat for.

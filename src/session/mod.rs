@@ -507,7 +507,7 @@ impl Session {
         }
         if wish.target.total_cmp(&self.wish.target).is_ne() || wish.dry != self.wish.dry {
             self.wish_changed_at = now;
-            self.drying_wish(now, wish);
+            self.drying_wish(now);
             self.device.external_on_allowed = false;
             if wish.target > 0.0 {
                 self.device.new_target();

@@ -216,3 +216,43 @@ pub struct Event {
     /// What happened, in words, without the section's name.
     pub text: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_names_of_the_link_are_what_macros_compare_with() {
+        let links = [
+            Link::Pending,
+            Link::Connecting,
+            Link::Connected,
+            Link::Reconnecting,
+            Link::Error,
+        ];
+        let names = [
+            "pending",
+            "connecting",
+            "connected",
+            "reconnecting",
+            "error",
+        ];
+        assert_eq!(links.map(Link::name), names);
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_heat_is_told_from_what_is_only_said() {
+        for (trouble, blocks) in [
+            (Trouble::Device(Fault::ChamberSensorShort), true),
+            (Trouble::Device(Fault::Heater), false),
+            (Trouble::RetainedCommand("a/b".into()), true),
+            (Trouble::Unguarded("no memory".into()), true),
+            (Trouble::WillNotStayOff, false),
+            (Trouble::StillHeats, false),
+            (Trouble::HeatsOn, false),
+            (Trouble::Overruled, false),
+        ] {
+            assert_eq!(trouble.blocks_heat(), blocks, "{trouble:?}");
+        }
+    }
+}

@@ -164,6 +164,32 @@ mod tests {
     }
 
     #[test]
+    fn a_sensor_that_is_silent_already_is_waited_for_no_more() {
+        let config = Config {
+            chamber: Some(Chamber {
+                sensor: "temperature_sensor cavity".into(),
+                max_boost: 15,
+            }),
+            ..Config::default()
+        };
+        let mut session = Session::new(config, 1);
+        session.wish.armed = true;
+        session.wish.target = 45.0;
+        session.around.chamber = Some(Sample {
+            celsius: 40.0,
+            at: 5_000,
+        });
+        for (now, next) in [
+            (5_000, Some(15_000)),
+            (14_999, Some(15_000)),
+            (15_000, Some(125_000)),
+            (125_000, None),
+        ] {
+            assert_eq!(session.sensors_deadline(now), next, "{now}");
+        }
+    }
+
+    #[test]
     fn r5_only_a_fresh_temperature_counts() {
         let sample = |celsius| Sample { celsius, at: 5_000 };
         assert_eq!(sample(45.5).within(14_999, SILENT), Some(45.5));

@@ -8,6 +8,7 @@ mod connections;
 mod contained;
 mod coverage;
 mod cutoff;
+mod deadlines;
 mod dryer;
 mod dryer_broker;
 mod edges;

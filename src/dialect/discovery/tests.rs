@@ -53,6 +53,26 @@ fn the_tilde_stands_for_the_base_at_either_end() {
 }
 
 #[test]
+fn the_tilde_means_itself_in_what_is_no_topic() {
+    let found = climate(
+        r#"{"~":"panda-breath/c","avty":[{"topic":"~/there","pl_avail":"~","pl_not_avail":"x~"}]}"#,
+    )
+    .unwrap();
+    assert_eq!(found.availability[0].says("~"), Some(true));
+    assert_eq!(found.availability[0].says("x~"), Some(false));
+    assert_eq!(found.availability[0].says("panda-breath/c"), None);
+}
+
+#[test]
+fn identity_is_the_mac_among_the_connections_and_no_other_address() {
+    let found = climate(
+        r#"{"dev":{"cns":[["bluetooth","aabbccddee99"],["mac","aabbccddee01"],["x"],[]]}}"#,
+    )
+    .unwrap();
+    assert_eq!(found.identity.unwrap().last4(), "ee01");
+}
+
+#[test]
 fn two_targets_are_seen() {
     let found = climate(
         r#"{"temp_lo_cmd_t":"panda-breath/l","temp_lo_stat_t":"panda-breath/ls",

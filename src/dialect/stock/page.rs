@@ -293,6 +293,18 @@ mod tests {
     }
 
     #[test]
+    fn r6_a_message_over_64_kib_is_not_read() {
+        let padded = |len: usize| {
+            let mut text = br#"{"sta":{"state":3}}"#.to_vec();
+            text.resize(len, b' ');
+            decode(&text).wifi_state
+        };
+        assert_eq!(padded(MAX_MESSAGE), Some(3));
+        assert_eq!(padded(MAX_MESSAGE + 1), None);
+        assert_eq!(padded(MAX_MESSAGE + 2), None);
+    }
+
+    #[test]
     fn what_is_not_said_or_makes_no_sense_is_nothing() {
         for text in [
             "",

@@ -273,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn r5_two_seconds_between_two_looks_are_no_sleep() {
+        let mut watch = awake();
+        for now in (12_000..=20_000).step_by(2_000) {
+            assert_eq!(watch.turn(now, true, &board(ON)), []);
+        }
+        assert_eq!(watch.turn(22_000, true, &board(ON)), [Decision::Act(7)]);
+    }
+
+    #[test]
     fn r8_a_sleep_is_no_reason_to_wait_when_the_process_has_ended() {
         let mut watch = awake();
         assert_eq!(watch.turn(90_000, false, &board(ON)), [Decision::Act(7)]);
@@ -320,6 +329,20 @@ mod tests {
     }
 
     #[test]
+    fn r8_sigterm_is_not_forgotten_before_its_time_is_over() {
+        let mut watch = awake();
+        watch.term(10_000);
+        let seen = board(Seen {
+            good_until: 60_000,
+            ..ON
+        });
+        assert_eq!(watch.turn(11_000, true, &seen), []);
+        assert_eq!(watch.turn(12_000, false, &board(ON)), [Decision::Act(7)]);
+        assert_eq!(watch.turn(14_000, false, &board(ON)), []);
+        assert_eq!(watch.turn(15_000, false, &board(ON)), [Decision::End]);
+    }
+
+    #[test]
     fn r8_the_service_stays_15_s_for_a_device_that_is_on_and_not_at_all_for_a_guarded_process() {
         let mut watch = Watch::new(Role::Service);
         assert_eq!(watch.turn(0, true, &board(ON)), []);
@@ -333,6 +356,13 @@ mod tests {
             assert_eq!(watch.turn(now, false, &board(ON)), []);
         }
         assert_eq!(watch.turn(16_000, false, &board(ON)), [Decision::End]);
+    }
+
+    #[test]
+    fn what_is_due_already_is_not_looked_for_again_at_once() {
+        let watch = awake();
+        assert_eq!(watch.deadline(2_999, &board(ON)), 3_000);
+        assert_eq!(watch.deadline(3_000, &board(ON)), 4_000);
     }
 
     #[test]

@@ -341,6 +341,20 @@ fn boost_survives_a_short_outage_and_a_device_that_kept_its_target() {
 }
 
 #[test]
+fn r5_after_an_outage_a_boost_is_not_kept_for_a_chamber_that_says_nothing() {
+    let mut run = Run::settled();
+    run.world.unreachable = true;
+    run.world.cut();
+    run.world.cavity_every = None;
+    run.go_on(MINUTE);
+    run.world.unreachable = false;
+    while run.world.snapshot().link != Link::Connected {
+        run.world.run(10);
+    }
+    assert_eq!(run.boost(), 0, "it does not wait for a reading");
+}
+
+#[test]
 fn r5_with_a_mute_device_nothing_is_boosted() {
     let mut run = Run::new(
         Config {

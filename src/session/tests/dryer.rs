@@ -69,6 +69,22 @@ fn dryer_is_one_frame_and_the_rest_of_the_time_is_told() {
 }
 
 #[test]
+fn dryer_status_says_that_it_dries_only_while_it_does() {
+    let mut world = World::new(config());
+    world.run(4_000);
+    assert_eq!(world.snapshot().drying, Some(false));
+    world.set_target(45.0);
+    world.run(3_000);
+    assert_eq!(world.snapshot().drying, Some(false));
+    world.dry(55.0);
+    world.run(3_000);
+    assert_eq!(world.snapshot().drying, Some(true));
+    world.dry(0.0);
+    world.run(3_000);
+    assert_eq!(world.snapshot().drying, Some(false));
+}
+
+#[test]
 fn dryer_ends_by_itself_and_nobody_is_alarmed() {
     let mut world = drying();
     let since = world.klipper.dry_since;
@@ -174,11 +190,13 @@ fn dryer_of_the_same_temperature_as_the_chamber_is_another_wish() {
     world.run(4_000);
     world.sent.clear();
     world.set_target(55.0);
-    world.run(3_000);
+    world.run(HOUR);
     world.dry(55.0);
     world.run(3_000);
     assert_eq!(world.texts()[1], DRY_55);
-    world.run(2 * HOUR);
+    world.run(2 * HOUR - 10_000);
+    assert!(world.device.state().drying, "its hours begin with it");
+    world.run(10_000);
     assert_eq!(forced_off(&world).0, Reason::Dried);
 }
 
@@ -241,6 +259,22 @@ fn r4_a_device_that_restarts_is_told_what_is_left() {
         assert_eq!(forced_off(&world).0, Reason::Dried);
         is_off(&world);
     }
+}
+
+#[test]
+fn r9_one_that_had_not_begun_has_not_restarted() {
+    let mut world = World::absent(config(), true);
+    let stands = br#"{"settings":{"work_mode":3,"work_on":true}}"#;
+    let _ = world.device.handle_text(stands);
+    world.dry(55.0);
+    world.run(3_000);
+    world.unreachable = false;
+    world.run(60_000);
+    assert!(world.device.state().drying, "{:?}", world.lines);
+    world.reboot();
+    world.run(10_000);
+    assert_eq!(world.snapshot().forced_offs, 0, "its first restart");
+    assert!(world.device.state().drying);
 }
 
 #[test]
@@ -365,7 +399,22 @@ fn r9_a_mode_button_is_set_right_with_what_is_left() {
         assert_eq!(world.device.state().programme, (55, 1));
         assert_eq!(world.sent.len(), 1);
         assert_eq!(world.snapshot().forced_offs, 0);
+        let line = "the device was set to something else; setting it again";
+        assert_eq!(world.lines, [line], "fewer hours are no other wish");
     }
+}
+
+#[test]
+fn dryer_status_names_the_target_of_the_mode_that_the_device_is_in() {
+    let mut world = drying();
+    for _ in 0..4 {
+        let _ = world.device.press(Button::On);
+        world.run(2_000);
+    }
+    let state = world.device.state();
+    assert!(!state.drying, "corrections are used up: {:?}", world.lines);
+    let target = world.snapshot().device_target;
+    assert_eq!(target, Some(f64::from(state.set_temp)));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Drying filament behind a broker: firmware 1.0.4 says what it does, and an ESPHome node does not
 //! know what it is for.
 
-use super::super::{Config, Reason};
+use super::super::{Claim, Config, Conn, Input, Link, Reason, Session, Wish};
 use super::broker_world::BrokerWorld;
+use super::found::{address, tell};
 use super::peer::Kind;
-use crate::dialect::mqtt::Options;
+use crate::dialect::mqtt::{Delivery, Options};
+use crate::dialect::{Dialect, Identity};
 
 const HOUR: u64 = 3_600_000;
 
@@ -103,6 +105,85 @@ fn r8_the_broker_ends_it_when_klipper_is_killed() {
         world.run(5_000);
         let state = world.node.state();
         assert!(!state.heat && !state.relay, "{kind:?}");
+    }
+}
+
+#[test]
+fn dryer_behind_a_broker_a_chamber_that_is_heated_does_not_dry() {
+    for (kind, dries) in kinds().into_iter().zip([Some(false), None]) {
+        let config = Config {
+            mqtt: Some(Options::default()),
+            ..Config::default()
+        };
+        let world = BrokerWorld::heating(config, &kind);
+        assert_eq!(world.snapshot().drying, dries, "{kind:?}");
+    }
+}
+
+/// A session with a device that was off, and has just been told to dry.
+fn told_to_dry() -> Session {
+    let config = Config {
+        mqtt: Some(Options {
+            dialect: Some(Dialect::StockMqtt),
+            device_id: Some("aabbccddee01".into()),
+            ..Options::default()
+        }),
+        ..Config::default()
+    };
+    let mut session = Session::new(config, 1);
+    tell(&mut session, 0, Input::Tick);
+    tell(&mut session, 10, Input::Reached(Conn(1)));
+    tell(&mut session, 20, Input::Opened(Conn(1), address()));
+    let off = r#"{"work_on":"OFF","chamber_temp":21}"#;
+    for at in [30, 1_100] {
+        say(&mut session, at, off);
+    }
+    let identity = Identity::of_mac("AABBCCDDEE01").unwrap();
+    let ours = Claim::Ours { doubt: false };
+    tell(&mut session, 1_100, Input::Claimed(identity, ours));
+    assert_eq!(session.snapshot(1_100).link, Link::Connected);
+    let wish = Wish {
+        target: 50.0,
+        dry: true,
+        armed: true,
+        ..Wish::default()
+    };
+    let done = tell(&mut session, 1_100, Input::Wish(wish));
+    assert!(
+        format!("{done:?}").contains("filament_drying_mode"),
+        "{done:?}"
+    );
+    session
+}
+
+fn say(session: &mut Session, now: u64, payload: &str) {
+    let delivery = Delivery {
+        topic: "panda_breath/AABBCCDDEE01/state",
+        payload: payload.as_bytes(),
+        retained: false,
+    };
+    tell(session, now, Input::Delivered(Conn(1), delivery));
+}
+
+#[test]
+fn why_a_device_does_not_dry_is_said_as_it_is() {
+    for (payload, why) in [
+        (
+            r#"{"work_on":"ON","mode":"power on","target_temp":50,"drying_running":"OFF"}"#,
+            "the device does not begin to dry",
+        ),
+        (
+            r#"{"work_on":"OFF","mode":"filament drying","drying_running":"OFF"}"#,
+            "the device was told to heat, twice, and stays off",
+        ),
+    ] {
+        let mut session = told_to_dry();
+        for at in (2_200..20_000).step_by(500) {
+            session.renew(at);
+            say(&mut session, at, payload);
+        }
+        let forced = session.snapshot(20_000).forced_off.expect(payload);
+        assert_eq!((forced.reason, &*forced.text), (Reason::Refused, why));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `follow_bed`: when the chamber follows the bed, when it does not, and who wins.
 
-use super::super::{Config, Cutoff, Reason, Sample, Step};
+use super::super::{Config, Cutoff, Guard, Link, Reason, Sample, Step};
 use super::world::World;
 use super::{HEAT_45, OFF};
 use crate::sim::Button;
@@ -274,6 +274,73 @@ fn follow_bed_waits_for_a_device_that_is_not_there_and_says_so_once() {
     world.unreachable = false;
     world.run(20_000);
     is_at(&world, 60.0);
+}
+
+#[test]
+fn follow_bed_that_waits_says_it_once_for_each_target() {
+    let mut world = World::absent(config(), true);
+    for degrees in [0.0, 80.0, 85.0, 100.0, 110.0] {
+        bed(&mut world, degrees);
+    }
+    let waits: Vec<_> = world
+        .lines
+        .iter()
+        .filter(|l| l.contains("has to wait"))
+        .collect();
+    assert_eq!(waits.len(), 2, "{waits:?}");
+    assert!(waits[0].contains("target of 80 C wants 45 C"), "{waits:?}");
+    assert!(waits[1].contains("target of 100 C wants 60 C"), "{waits:?}");
+}
+
+#[test]
+fn follow_bed_waits_for_a_device_that_is_lost_or_another_one() {
+    let mut world = world();
+    world.cut();
+    world.unreachable = true;
+    world.run(125_000);
+    assert!(world.snapshot().lost);
+    bed(&mut world, 100.0);
+    assert!(target(&world) <= 0.0);
+    world.unreachable = false;
+    world.run(20_000);
+    is_at(&world, 60.0);
+
+    let mut world = self::world();
+    world.swap(1);
+    world.run(20_000);
+    let snapshot = world.snapshot();
+    assert_eq!((snapshot.link, snapshot.lost), (Link::Error, false));
+    bed(&mut world, 100.0);
+    assert!(target(&world) <= 0.0);
+}
+
+#[test]
+fn follow_bed_is_said_at_once_and_once() {
+    let mut world = world();
+    world.around.bed = Some(100.0);
+    world.session.surround(world.around);
+    for _ in 0..3 {
+        world.tell(super::super::Input::Tick);
+        let said = "follow_bed: 60 C in the chamber for a bed of 100 C";
+        assert_eq!(world.lines, [said]);
+    }
+}
+
+#[test]
+fn r2_follow_bed_is_off_with_the_bed_although_it_could_not_be_on() {
+    let mut world = World::new(Config {
+        guard: true,
+        ..config()
+    });
+    bed(&mut world, 0.0);
+    world.tell(super::super::Input::Guard(&Guard::Watching));
+    bed(&mut world, 100.0);
+    is_at(&world, 60.0);
+    let gone = Guard::Gone("no memory".into());
+    world.tell(super::super::Input::Guard(&gone));
+    bed(&mut world, 0.0);
+    assert_eq!(world.snapshot().forced_offs, 0);
+    is_at(&world, 0.0);
 }
 
 #[test]

@@ -167,6 +167,14 @@ fn r8_what_would_be_left_behind_at_each_moment() {
     world.run(6_000); // the connection is given up, with heat in it
     let hung = world.session.bequest();
     assert!(hung.may_be_on && hung.undelivered);
+
+    let mut world = World::connected();
+    world.set_target(45.0);
+    world.unreachable = true;
+    world.cut();
+    world.run(1_000);
+    let cut = world.session.bequest();
+    assert!(cut.may_be_on && cut.undelivered, "with its connection gone");
 }
 
 #[test]

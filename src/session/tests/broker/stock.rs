@@ -81,3 +81,14 @@ fn auto_finds_stock_too() {
     let world = BrokerWorld::heating(config, &Kind::Stock);
     assert_eq!(world.snapshot().dialect, Some(Dialect::StockMqtt));
 }
+
+#[test]
+fn r9_behind_a_broker_the_last_press_counts_though_it_says_that_it_does_not_dry() {
+    let mut world = BrokerWorld::heating(stock_config(), &Kind::Stock);
+    world.node.switch(false);
+    world.run(500);
+    world.node.switch(true);
+    world.run(10_000);
+    assert_eq!(world.snapshot().forced_offs, 0, "{:?}", world.lines);
+    assert!(world.node.state().heat);
+}
