@@ -176,4 +176,46 @@ mod tests {
         assert_eq!(code(&["unbind-broker", "http://127.2.0.3/"]), 2);
         assert_eq!(code(&["unbind-broker", "127.2.0.3:1"]), 1);
     }
+
+    #[test]
+    fn exit_codes_of_what_listens_behind_a_broker() {
+        for arguments in [
+            &["127.2.0.3", "--broker", "127.2.0.4"][..],
+            &["--firmware", "esphome"],
+            &["--broker", "mqtt://127.2.0.4"],
+            &["--broker", "127.2.0.4", "--firmware", "stock"],
+            &["--broker", "127.2.0.4", "--mqtt-device-id", "+"],
+            &["--broker", "127.2.0.4", "--topic-prefix", "a/#"],
+            &["--broker", "127.2.0.4", "--password-file", "x"],
+            &["--broker", "127.2.0.4", "--ca-file", "x"],
+            &[
+                "--broker",
+                "127.2.0.4",
+                "--tls",
+                "--ca-file",
+                "/nonexistent",
+            ],
+            &["--broker", "127.2.0.4", "--refresh", "30"],
+        ] {
+            for command in ["monitor", "record"] {
+                let file = (command == "record").then_some("/nonexistent/f");
+                let all: Vec<_> = [command]
+                    .iter()
+                    .chain(arguments)
+                    .copied()
+                    .chain(file)
+                    .collect();
+                assert_eq!(code(&all), 2, "{all:?}");
+            }
+        }
+        let broker = ["--broker", "127.2.0.4:1"];
+        assert_eq!(code(&["record", broker[0], broker[1]]), 2);
+        assert_eq!(code(&["record", broker[0], broker[1], "/nonexistent/f"]), 1);
+        assert_eq!(code(&["record", "127.2.0.3"]), 2);
+        let file = std::env::temp_dir().join(format!("pb-never-{}.jsonl", std::process::id()));
+        let name = file.to_str().unwrap();
+        assert_eq!(code(&["record", "127.2.0.3:1", name, "--for", "1"]), 1);
+        assert!(!file.exists(), "nothing was recorded");
+        assert_eq!(code(&["monitor", broker[0], broker[1], "--for", "1"]), 1);
+    }
 }

@@ -1,9 +1,16 @@
-//! `panda-breath monitor`, `record`, `replay` and `report` against simulated devices.
+//! `panda-breath monitor`, `record`, `replay` and `report` against simulated devices, and a real
+//! broker. Those with a broker are skipped where mosquitto is not installed.
 #![expect(
     clippy::unwrap_used,
     reason = "a test's helpers may panic as its tests do"
 )]
 
+#[path = "view/behind_broker.rs"]
+mod behind_broker;
+#[path = "broker/client.rs"]
+#[allow(dead_code, reason = "it serves other tests as well")]
+mod client;
+mod mosquitto;
 #[path = "view/page.rs"]
 mod page;
 #[path = "view/recording.rs"]
@@ -34,7 +41,7 @@ fn place(address: SocketAddr) -> Place {
 
 fn options(simulator: &Simulator) -> Options {
     Options {
-        place: place(simulator.address(0)),
+        place: place(simulator.address(0)).into(),
         refresh: None,
         time: None,
         json: true,

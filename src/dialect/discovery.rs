@@ -1,12 +1,15 @@
 //! Discovery messages for Home Assistant, as far as a heater needs them: where its topics are and
 //! what it takes. What is not understood is refused, never guessed.
 
+mod harmless;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::Identity;
 use super::mqtt::Role;
+pub(super) use harmless::{Usual, harmless};
 
 /// More topics that say whether a device is there than any has.
 const MOST_AVAILABILITY: usize = 8;
@@ -223,7 +226,15 @@ fn check_modes(config: &Map<String, Value>, entity: Entity) -> Result<(), String
 }
 
 fn topics(config: &Map<String, Value>, entity: Entity) -> BTreeMap<Role, String> {
-    let roles: &[(&str, Role)] = match entity {
+    let roles = keys(entity).iter();
+    roles
+        .filter_map(|(key, role)| Some((*role, topic_in(config, key)?)))
+        .collect()
+}
+
+/// Which key names the topic for what.
+fn keys(entity: Entity) -> &'static [(&'static str, Role)] {
+    match entity {
         Entity::Sensor => &[("state_topic", Role::Temperature)],
         Entity::Climate => &[
             ("mode_command_topic", Role::ModeCommand),
@@ -236,11 +247,7 @@ fn topics(config: &Map<String, Value>, entity: Entity) -> BTreeMap<Role, String>
             ("temperature_high_command_topic", Role::HighCommand),
             ("temperature_high_state_topic", Role::HighState),
         ],
-    };
-    roles
-        .iter()
-        .filter_map(|(key, role)| Some((*role, topic_in(config, key)?)))
-        .collect()
+    }
 }
 
 /// A topic that could be subscribed to as it is: no wildcards, not longer than any is.

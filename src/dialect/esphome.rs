@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use super::discovery::{self, Availability, AvailabilityMode, Discovered, Entity};
+use super::mqtt::subject::Subject;
 use super::mqtt::{Delivery, Message, Options, Role, Terms, command_seen, text};
 use super::{
     BrokerNews, DecodeError, Dialect, Firmware, Identity, Mode, PLAUSIBLE, Report, Setting,
@@ -100,7 +101,42 @@ impl Esphome {
         self.topics = Role::ALL.map(find).into();
     }
 
-    fn topic(&self, role: Role) -> &str {
+    /// What a topic is for, by what is known so far: in the order in which it is read.
+    pub(super) fn subject(&self, topic: &str) -> Option<Subject> {
+        if topic == self.card_topic {
+            return Some(Subject::Card);
+        }
+        if self.climate_config.as_deref() == Some(topic) {
+            return Some(Subject::Climate);
+        }
+        if self.sensor_config.as_deref() == Some(topic) {
+            return Some(Subject::Sensor);
+        }
+        let mut listed = self.listed().iter();
+        if let Some(number) = listed.position(|place| place.topic == topic) {
+            return Some(Subject::Available(number));
+        }
+        let role = self.topics.iter().find(|(_, other)| other == topic);
+        role.map(|(role, _)| Subject::Role(*role))
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn card_topic(&self) -> &str {
+        &self.card_topic
+    }
+
+    pub(super) fn config_topic(&self, entity: Entity) -> &str {
+        let topic = match entity {
+            Entity::Climate => &self.climate_config,
+            Entity::Sensor => &self.sensor_config,
+        };
+        topic.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn topic(&self, role: Role) -> &str {
         let found = self.topics.iter().find(|(other, _)| *other == role);
         found.map_or("", |(_, topic)| topic)
     }
@@ -257,20 +293,23 @@ impl Esphome {
         }
     }
 
+    /// What one topic says about the node being there, if that is what it is for.
+    pub(super) fn says_available(&self, topic: &str, text: &str) -> Option<bool> {
+        let listed = self.listed();
+        if listed.is_empty() {
+            return match text {
+                "online" if topic == self.topic(Role::Availability) => Some(true),
+                "offline" if topic == self.topic(Role::Availability) => Some(false),
+                _ => None,
+            };
+        }
+        listed.iter().find(|place| place.topic == topic)?.says(text)
+    }
+
     /// What is said about the node being there, if that is what the topic is for.
     fn availability(&mut self, delivery: &Delivery<'_>) -> Option<bool> {
         let text = std::str::from_utf8(delivery.payload).ok()?.trim();
-        let listed = self.listed();
-        let says = if listed.is_empty() {
-            match text {
-                "online" if delivery.topic == self.topic(Role::Availability) => true,
-                "offline" if delivery.topic == self.topic(Role::Availability) => false,
-                _ => return None,
-            }
-        } else {
-            let place = listed.iter().find(|place| place.topic == delivery.topic)?;
-            place.says(text)?
-        };
+        let says = self.says_available(delivery.topic, text)?;
         self.available.retain(|(topic, _)| topic != delivery.topic);
         self.available.push((delivery.topic.to_owned(), says));
         let told = self.available.iter().map(|(_, says)| *says);

@@ -4,6 +4,8 @@
 //! broker had kept is history (rule R5) and is used for nothing but to learn how the device
 //! speaks and whether the broker has seen it leave.
 
+pub(crate) mod subject;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -104,7 +104,7 @@ impl StockMqtt {
     }
 
     /// `PREFIX/ID/LEAF` as the id and the leaf.
-    fn split<'a>(&self, topic: &'a str) -> Option<(String, &'a str)> {
+    pub(super) fn split<'a>(&self, topic: &'a str) -> Option<(String, &'a str)> {
         let rest = topic.strip_prefix(&self.prefix)?.strip_prefix('/')?;
         let (id, leaf) = rest.split_once('/')?;
         let id = id.to_ascii_uppercase();

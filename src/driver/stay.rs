@@ -11,7 +11,7 @@ use super::mqtt::{Broker, Connection, Incoming, Publication, Terms};
 use super::reach::reach;
 use super::resolve::Resolver;
 
-/// Longer than any stay, so that there is nothing to keep alive.
+/// Longer than a short stay, so that there is nothing to keep alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A message that came in.
@@ -38,10 +38,20 @@ impl Stay {
         subscriptions: Vec<String>,
         patience: Duration,
     ) -> Result<Self, String> {
+        Self::long(broker, subscriptions, patience, KEEP_ALIVE).await
+    }
+
+    /// The same for a stay without an end, in which each side is to be heard this often.
+    pub async fn long(
+        broker: &Broker,
+        subscriptions: Vec<String>,
+        patience: Duration,
+        keep_alive: Duration,
+    ) -> Result<Self, String> {
         let terms = Terms {
             // Nobody else's, and another one each time: a broker throws out who has it already.
             client_id: format!("pb-look-{:016x}", super::device::seed()),
-            keep_alive: KEEP_ALIVE,
+            keep_alive,
             clean_session: true,
             will: None,
             subscriptions,

@@ -1,10 +1,16 @@
 //! Listening to a device for as long as wanted, for commands that a person runs beside a klippy: one
 //! connection at a time, on which nothing is ever sent.
 //!
+//! * [`mod@self`]: a device that is spoken to directly
+//! * `broker`: a device behind a broker
+//!
 //! The stock firmware tells other clients' writes to nobody; only a new connection is told
 //! everything. So the connection is made anew now and then: the old one is ended before the next
 //! begins, because the device has seven sockets and Klipper needs one or two of them.
 
+mod broker;
+
+use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,11 +18,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::mqtt::Broker;
 use super::reach::reach;
 use super::resolve::Resolver;
+use super::stay::Arrival;
 use super::visit::Place;
 use super::websocket::{Connection, Incoming};
+use crate::dialect::Dialect;
+use crate::dialect::mqtt::Options;
 use crate::session::Millis;
+use broker::BrokerWatch;
 
 /// The firmware sends readings at 2 Hz and nothing else: silence is a dead link.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -31,15 +42,73 @@ pub fn now() -> Millis {
     super::clock::now()
 }
 
+/// Where a device is.
+#[derive(Clone, Debug)]
+pub enum Spot {
+    /// At an address of its own.
+    Device(Place),
+    /// Behind a broker.
+    Broker(Box<Broker>, Box<Options>),
+}
+
+impl Spot {
+    /// How to find it at its broker, if it is behind one.
+    pub fn options(&self) -> Option<&Options> {
+        match self {
+            Self::Device(_) => None,
+            Self::Broker(_, options) => Some(options),
+        }
+    }
+
+    /// As people call it; `found`: what it was found to speak.
+    pub fn name(&self, found: Option<Dialect>) -> String {
+        match self {
+            Self::Device(place) => place.to_string(),
+            Self::Broker(broker, options) => {
+                let is_known = options.prefix.is_some() || found.or(options.dialect).is_some();
+                if is_known {
+                    format!("{} on broker {}", options.place(found), broker.host)
+                } else {
+                    format!("broker {}", broker.host)
+                }
+            }
+        }
+    }
+
+    /// The host that is connected to.
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Device(place) => &place.host,
+            Self::Broker(broker, _) => &broker.host,
+        }
+    }
+}
+
+impl From<Place> for Spot {
+    fn from(place: Place) -> Self {
+        Self::Device(place)
+    }
+}
+
+/// As people call it.
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name(None))
+    }
+}
+
 /// What happens to somebody who listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// There is a connection.
     Opened,
-    /// It is left on purpose, to be told everything anew over the next one.
+    /// It is left on purpose, to be told everything anew over the next one; or, at a broker, to
+    /// listen to other topics.
     Refreshed,
     /// A whole message of the device.
     Message(Vec<u8>),
+    /// A whole message of the broker.
+    Delivered(Arrival),
     /// Something that is no text.
     Unreadable,
     /// The connection is gone or did not come, and why; the next attempt follows by itself.
@@ -59,7 +128,33 @@ enum State {
 }
 
 /// A device that is listened to.
-pub struct Watch {
+pub struct Watch(Kind);
+
+enum Kind {
+    Device(DeviceWatch),
+    Broker(BrokerWatch),
+}
+
+impl Watch {
+    /// Of the device that is there. The connection to a device itself is made anew this often;
+    /// behind a broker every change is told.
+    pub fn new(spot: &Spot, refresh: Option<Duration>) -> Self {
+        Self(match spot {
+            Spot::Device(place) => Kind::Device(DeviceWatch::new(place.clone(), refresh)),
+            Spot::Broker(broker, options) => Kind::Broker(BrokerWatch::new(broker, options)),
+        })
+    }
+
+    /// The next thing that happens; it never ends. May be dropped at any time.
+    pub async fn next(&mut self) -> Heard {
+        match &mut self.0 {
+            Kind::Device(watch) => watch.next().await,
+            Kind::Broker(watch) => watch.next().await,
+        }
+    }
+}
+
+struct DeviceWatch {
     place: Place,
     refresh: Option<Duration>,
     state: State,
@@ -67,9 +162,8 @@ pub struct Watch {
     wait: Duration,
 }
 
-impl Watch {
-    /// Of the device at this place; the connection is made anew this often.
-    pub fn new(place: Place, refresh: Option<Duration>) -> Self {
+impl DeviceWatch {
+    fn new(place: Place, refresh: Option<Duration>) -> Self {
         Self {
             place,
             refresh,
@@ -79,8 +173,7 @@ impl Watch {
         }
     }
 
-    /// The next thing that happens; it never ends. May be dropped at any time.
-    pub async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> Heard {
         loop {
             match &mut self.state {
                 State::Waiting(until) => {

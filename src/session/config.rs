@@ -125,4 +125,7 @@ pub enum OnExternalOn {
     Off,
     /// It may stay on until the next target.
     Allow,
+    /// Whatever it does without a target of Klipper's is none of our business: for a recording,
+    /// which nobody can change any more. No option of Klipper's.
+    LookOn,
 }

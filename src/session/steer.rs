@@ -4,7 +4,7 @@ use crate::dialect::mqtt::Mqtt;
 use crate::dialect::{Setting, Target};
 
 use super::link::Phase;
-use super::{Command, Conn, Millis, Session, Trouble};
+use super::{Command, Conn, Millis, OnExternalOn, Session, Trouble};
 
 /// What the rules make of Klipper's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +33,9 @@ impl Session {
                 Setting::Heat(self.target())
             });
         }
-        if self.device.external_on_allowed
-            && self.owned
-            && self.wish.armed
-            && self.wish.target <= 0.0
-        {
+        let may_stay_on =
+            self.device.external_on_allowed || self.config.on_external_on == OnExternalOn::LookOn;
+        if may_stay_on && self.owned && self.wish.armed && self.wish.target <= 0.0 {
             return Want::LeaveOn;
         }
         Want::Off

@@ -40,11 +40,43 @@ fn device() -> Simulator {
     Simulator::start(options).unwrap()
 }
 
+#[tokio::test]
+async fn a_device_that_dries_is_played_back_as_one_that_nobody_stops() {
+    let simulator = Simulator::start(_core::sim::Options::default()).unwrap();
+    let options = Options {
+        place: place(simulator.address(0)).into(),
+        refresh: Some(Duration::from_millis(1_300)),
+        time: Some(Duration::from_secs(9)),
+        most: 1_000_000,
+    };
+    let mut file = Vec::new();
+    let events = async {
+        for event in ["button dry", "button power", "button dry"] {
+            tokio::time::sleep(Duration::from_millis(1_800)).await;
+            simulator.inject(event).unwrap();
+        }
+        std::future::pending::<()>().await;
+    };
+    record(&options, &mut file, events).await.unwrap();
+    let text = String::from_utf8(file).unwrap();
+    let (result, out) = replayed(&text, None);
+    assert_eq!(result, Ok(()), "{out}");
+    for part in ["mode auto", "mode drying", "device off", "device on"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    for wrong in ["turning it off", "fault", "would send"] {
+        assert!(!out.contains(wrong), "{wrong}: {out}");
+    }
+    // Klipper would turn it off, of course.
+    let (_, out) = replayed(&text, Some(0));
+    assert!(out.contains("the device is on; turning it off"), "{out}");
+}
+
 /// A device that is turned on, told nonsense about, cut off and broken.
 async fn eventful() -> (String, Recorded) {
     let simulator = device();
     let options = Options {
-        place: place(simulator.address(0)),
+        place: place(simulator.address(0)).into(),
         refresh: Some(Duration::from_millis(1_300)),
         time: Some(Duration::from_secs(9)),
         most: 1_000_000,
@@ -68,17 +100,17 @@ async fn eventful() -> (String, Recorded) {
     (String::from_utf8(file).unwrap(), recorded)
 }
 
-struct File(PathBuf);
+pub(super) struct File(PathBuf);
 
 impl File {
-    fn new(name: &str, text: &str) -> Self {
+    pub(super) fn new(name: &str, text: &str) -> Self {
         let name = format!("panda-breath-{name}-{}.jsonl", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, text).unwrap();
         Self(path)
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -89,7 +121,7 @@ impl Drop for File {
     }
 }
 
-fn replayed(text: &str, target: Option<u8>) -> (Result<(), String>, String) {
+pub(super) fn replayed(text: &str, target: Option<u8>) -> (Result<(), String>, String) {
     let name = std::thread::current()
         .name()
         .unwrap_or("")
@@ -217,7 +249,7 @@ fn check_page(text: &str) {
 async fn a_recording_is_no_larger_than_it_may_be() {
     let simulator = device();
     let options = Options {
-        place: place(simulator.address(0)),
+        place: place(simulator.address(0)).into(),
         refresh: None,
         time: None,
         most: 3_000,

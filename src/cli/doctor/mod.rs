@@ -34,8 +34,8 @@ use super::at_broker;
 use super::bind::{self, Place, failed, visit, wrong};
 use super::discover::counted;
 use super::klippy::Machine;
+use crate::dialect::Identity;
 use crate::dialect::mqtt::Options;
-use crate::dialect::{Dialect, Identity};
 use crate::driver::mdns;
 use finding::Findings;
 pub use finding::{Finding, Level};
@@ -58,13 +58,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "HOST", conflicts_with = "config")]
     host: Option<Place>,
     #[command(flatten)]
-    broker: at_broker::BrokerArguments,
-    /// How the device behind the broker speaks [default: as it does].
-    #[arg(long, value_name = "DIALECT", requires = "broker", value_parser = ["stock_mqtt", "esphome"])]
-    firmware: Option<String>,
-    /// Which device it is, for a broker with several: 12 hexadecimal digits, or the node's name.
-    #[arg(long, value_name = "ID", requires = "broker")]
-    mqtt_device_id: Option<String>,
+    broker: at_broker::DeviceAtBroker,
     /// Look at this printer.cfg [default: that of the Klipper that runs here, or the usual place].
     #[arg(long, value_name = "FILE", conflicts_with = "broker")]
     config: Option<PathBuf>,
@@ -179,23 +173,10 @@ pub(super) fn run(arguments: Arguments) -> io::Result<()> {
 
 impl Arguments {
     fn plan(self) -> io::Result<Plan> {
-        let broker = self.broker.read()?.map(|broker| {
-            let options = Options {
-                dialect: match self.firmware.as_deref() {
-                    Some("stock_mqtt") => Some(Dialect::StockMqtt),
-                    Some("esphome") => Some(Dialect::Esphome),
-                    _ => None,
-                },
-                prefix: self.broker.topic_prefix.clone(),
-                device_id: self.mqtt_device_id.clone(),
-                ..Options::default()
-            };
-            (broker, options)
-        });
         Ok(Plan {
             config: self.config,
             device: self.host,
-            broker,
+            broker: self.broker.read()?,
             python: self.klippy_python,
             time: Duration::from_secs_f64(self.seconds),
             ..Plan::default()

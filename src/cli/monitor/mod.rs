@@ -18,10 +18,12 @@ use serde_json::json;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::cli::at_broker::{DeviceAtBroker, in_arguments};
+use crate::cli::bind::wrong;
 use crate::cli::record::format::utc_now;
-use crate::dialect::{Fault, Firmware, Identity, Mode};
+use crate::dialect::{Dialect, Firmware, Identity, Mode};
 use crate::driver::visit::Place;
-use crate::driver::watch::{Watch, now};
+use crate::driver::watch::{Heard, Spot, Watch, now};
 use crate::session::Millis;
 use screen::{Style, page, span};
 use signals::{Asked, Signals};
@@ -34,21 +36,28 @@ const DRAW: Duration = Duration::from_millis(500);
 /// Watch a device, live: temperature, target, what it does, the connection, the last events.
 ///
 /// Reads only. It holds one of the device's seven connections for as long as it runs and never sends
-/// anything over it, so a Klipper that heats with the device goes on as before. Only stock firmware
-/// (every version, 1.0.4 too) is watched, not ESPHome.
+/// anything over it, so a Klipper that heats with the device goes on as before. A device behind a
+/// broker (ESPHome, stock firmware 1.0.4) is watched there: it subscribes, and publishes nothing.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "panda-breath monitor [OPTIONS] <HOST>\n       \
+                      panda-breath monitor [OPTIONS] --broker <HOST>",
+    after_help = "\
 The firmware tells what others set only to new connections: after a change by Klipper, target and \
-state\nare right after the next --refresh. The temperature is live.\n\n\
+state\nare right after the next --refresh. The temperature is live. Behind a broker everything is.\n\n\
 Where standard output is no terminal, it writes lines instead of a page.\n\n\
 Examples:\n  panda-breath monitor PandaBreath.local\n  \
-panda-breath monitor 192.168.1.50 --json --for 10 | jq .temperature\n\n\
+panda-breath monitor 192.168.1.50 --json --for 10 | jq .temperature\n  \
+panda-breath monitor --broker 192.168.1.10 --username klipper\n\n\
 Exit status: 0 when it was ended or --for is over, 1 if the device was never heard, 2 for wrong \
-arguments.")]
+arguments."
+)]
 pub(super) struct Arguments {
     /// The device: name or address, with or without :PORT.
-    #[arg(value_name = "HOST", value_parser = place)]
-    host: Place,
+    #[arg(value_name = "HOST", value_parser = place, required_unless_present = "broker", conflicts_with = "broker")]
+    host: Option<Place>,
+    #[command(flatten)]
+    behind: DeviceAtBroker,
     /// One line of JSON per second instead of a page.
     #[arg(long)]
     json: bool,
@@ -56,7 +65,7 @@ pub(super) struct Arguments {
     #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     time: Option<u64>,
     /// Connect anew every so many seconds (5 or more; 0: never), to be told what others have set.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = refresh)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = refresh, conflicts_with = "broker")]
     refresh: Refresh,
     /// What the plot shows, in minutes, up to 60.
     #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -67,16 +76,21 @@ pub(super) struct Arguments {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refresh(pub(crate) Option<Duration>);
 
-/// A device that can be listened to.
+/// A device that can be listened to at its own address.
 pub(crate) fn place(text: &str) -> Result<Place, String> {
     if text.starts_with("mqtt://") || text.starts_with("mqtts://") {
-        return Err(
-            "devices behind a broker are not supported here; a device on stock firmware has its \
-             own address, with MQTT too"
-                .to_owned(),
-        );
+        return Err("a device behind a broker is named with --broker HOST, without mqtt://".into());
     }
     text.parse()
+}
+
+/// The device at this place, or behind that broker: one of the two is there.
+pub(in crate::cli) fn spot(place: Option<&Place>, behind: &DeviceAtBroker) -> io::Result<Spot> {
+    match (place, behind.read()?) {
+        (None, Some((broker, options))) => Ok(Spot::Broker(Box::new(broker), Box::new(options))),
+        (Some(place), None) => Ok(Spot::Device(place.clone())),
+        (None, None) | (Some(_), Some(_)) => Err(wrong("name a device, or a --broker")),
+    }
 }
 
 pub(crate) fn refresh(text: &str) -> Result<Refresh, String> {
@@ -91,7 +105,7 @@ pub(crate) fn refresh(text: &str) -> Result<Refresh, String> {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The device.
-    pub place: Place,
+    pub place: Spot,
     /// How often to connect anew.
     pub refresh: Option<Duration>,
     /// How long.
@@ -104,7 +118,7 @@ pub struct Options {
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
     let options = Options {
-        place: arguments.host.clone(),
+        place: spot(arguments.host.as_ref(), &arguments.behind)?,
         refresh: arguments.refresh.0,
         time: arguments.time.map(Duration::from_secs),
         json: arguments.json,
@@ -180,6 +194,15 @@ pub(crate) async fn over(end: Option<Instant>) {
     }
 }
 
+/// With the words of the command line.
+fn for_people(heard: Heard) -> Heard {
+    if let Heard::Closed(why) = heard {
+        Heard::Closed(in_arguments(&why))
+    } else {
+        heard
+    }
+}
+
 fn never_heard(options: &Options, view: &View) -> io::Result<()> {
     if view.messages > 0 || options.time.is_none() {
         return Ok(());
@@ -191,9 +214,8 @@ fn never_heard(options: &Options, view: &View) -> io::Result<()> {
 async fn on_page(options: &Options, style: Style) -> io::Result<()> {
     let signals = Signals::new()?;
     let keys = Keys::new();
-    let place = options.place.to_string();
-    let mut watch = Watch::new(options.place.clone(), options.refresh);
-    let mut view = View::default();
+    let mut watch = Watch::new(&options.place, options.refresh);
+    let mut view = View::of(&options.place);
     let end = options.time.map(|time| Instant::now() + time);
     let screen = Page::enter(&io::stdout())?;
     let mut draws = interval(DRAW);
@@ -201,7 +223,7 @@ async fn on_page(options: &Options, style: Style) -> io::Result<()> {
     loop {
         tokio::select! {
             heard = watch.next() => {
-                view.heard(now(), &heard);
+                view.heard(now(), &for_people(heard));
                 continue;
             }
             _ = draws.tick() => {}
@@ -222,6 +244,8 @@ async fn on_page(options: &Options, style: Style) -> io::Result<()> {
             }
             () = over(end) => break,
         }
+        view.advance(now());
+        let place = options.place.name(view.dialect());
         screen.draw(&page(&view, &place, now(), screen.size(), style))?;
     }
     drop(screen);
@@ -267,8 +291,8 @@ pub async fn lines(
     out: &mut impl Write,
     ended: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let mut watch = Watch::new(options.place.clone(), options.refresh);
-    let mut view = View::default();
+    let mut watch = Watch::new(&options.place, options.refresh);
+    let mut view = View::of(&options.place);
     let mut told = 0;
     let end = options.time.map(|time| Instant::now() + time);
     let mut ended = std::pin::pin!(ended);
@@ -278,13 +302,14 @@ pub async fn lines(
     loop {
         let is_turn = tokio::select! {
             heard = watch.next() => {
-                view.heard(now(), &heard);
+                view.heard(now(), &for_people(heard));
                 false
             }
             _ = turns.tick() => true,
             () = &mut ended => break,
             () = over(end) => break,
         };
+        view.advance(now());
         if options.json {
             if is_turn {
                 tell_json(&view, &mut told, out)?;
@@ -345,13 +370,19 @@ fn tell_json(view: &View, told: &mut u64, out: &mut impl Write) -> io::Result<()
     let age = |at: Millis| seconds(now.saturating_sub(at));
     let events: Vec<_> = untold(view, told).collect();
     let firmware = view.firmware;
+    // A drying programme has a target of its own, which is not told.
+    let idle = view.on == Some(false);
+    let kept = view.kept().map(|kept| {
+        json!({"temperature": kept.reading, "device_on": kept.on, "device_target": kept.target})
+    });
+    let fault = view.fault(now).map(|fault| fault.text().to_owned());
     let line = json!({
         "time": utc_now(),
         "link": view.link.name(),
         "error": view.link.why(),
         "temperature": view.reading.map(|(celsius, _)| celsius),
         "reading_age": view.reading.map(|(_, at)| age(at)),
-        "target": view.followed().unwrap_or(0.0),
+        "target": view.followed().or(idle.then_some(0.0)),
         "device_target": view.target,
         "device_on": view.on,
         "mode": view.mode.map(Mode::name),
@@ -359,7 +390,9 @@ fn tell_json(view: &View, told: &mut u64, out: &mut impl Write) -> io::Result<()
         "drying": view.drying,
         "remaining_seconds": view.remaining(now),
         "state_age": view.stated_at.map(age),
-        "fault": view.fault(now).map(Fault::text),
+        "fault": fault.or_else(|| view.retained_command()),
+        "kept": kept,
+        "dialect": view.dialect().map(Dialect::name),
         "firmware_version": firmware.as_ref().map(Firmware::as_str),
         "device_id": view.identity.map(Identity::last4),
         "messages_per_second": view.rate(now),

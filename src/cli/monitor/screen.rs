@@ -1,6 +1,7 @@
 //! What is drawn: pure, from a view and a size to lines.
 
 use crate::cli::monitor::view::{Link, Point, View};
+use crate::dialect::{Mode, Report};
 use crate::session::Millis;
 
 /// Between the plot's lowest and highest temperature there are at least so many degrees.
@@ -11,6 +12,8 @@ const PLOT_ROWS: std::ops::RangeInclusive<usize> = 4..=14;
 const LABEL: usize = 7;
 /// A reading older than this is marked, as Klipper itself stops believing it.
 const STALE: Millis = 7_000;
+/// An ESPHome node tells its temperature every 5 s: by then the next reading has come, seconds.
+const DUE: usize = 6;
 /// Eighths of a character, from the bottom.
 const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -85,10 +88,12 @@ pub(crate) fn page(
 }
 
 fn head(view: &View, place: &str, now: Millis, columns: usize, style: Style) -> Vec<String> {
-    let firmware = view.firmware.as_ref();
-    let firmware = firmware.map_or(String::new(), |known| {
-        format!(", firmware {}", known.as_str())
-    });
+    let is_known = view.firmware.is_some() || view.link == Link::Connected;
+    let firmware = if is_known {
+        format!(", {}", view.spoken_by())
+    } else {
+        String::new()
+    };
     let id = view
         .identity
         .map_or(String::new(), |id| format!(", device_id {}", id.last4()));
@@ -101,11 +106,16 @@ fn head(view: &View, place: &str, now: Millis, columns: usize, style: Style) -> 
     };
     let (text, is_old) = temperature(view, now);
     say("Temperature", &text, is_old.then_some(Paint::Bad));
+    if let Some(kept) = view.kept() {
+        say("Kept", &self::kept(kept), Some(Paint::Dim));
+    }
     say("Target", &target(view), None);
     say("Device", &device(view, now), None);
     let fault = view.fault(now);
     if let Some(fault) = fault {
         say("Fault", fault.text(), Some(Paint::Bad));
+    } else if let Some(fault) = view.retained_command() {
+        say("Fault", &fault, Some(Paint::Bad));
     }
     let paint = match view.link {
         Link::Connected => Paint::Good,
@@ -135,9 +145,25 @@ fn temperature(view: &View, now: Millis) -> (String, bool) {
     }
 }
 
+/// What a broker still has of a device that does not speak.
+fn kept(report: &Report) -> String {
+    let mut parts = Vec::new();
+    parts.extend(report.reading.map(|celsius| format!("{celsius} C")));
+    let on = report.on.map(|on| if on { "on" } else { "off" });
+    parts.extend(on.map(str::to_owned));
+    parts.extend(report.target.map(|target| format!("target {target} C")));
+    format!(
+        "{}: what the broker has kept, of unknown age",
+        parts.join(", ")
+    )
+}
+
 fn target(view: &View) -> String {
     match (view.target, view.on) {
         (None, _) => "unknown".to_owned(),
+        (Some(target), Some(true)) if view.mode == Some(Mode::Drying) => {
+            format!("that of the drying programme ({target} C is set for mode on)")
+        }
         (Some(target), Some(true)) => format!("{target} C"),
         (Some(target), _) => format!("none ({target} C is set, and the device is off)"),
     }
@@ -152,7 +178,12 @@ fn device(view: &View, now: Millis) -> String {
     let heats = view.heats().filter(|_| on);
     parts.extend(heats.map(|heats| {
         let not = if heats { "" } else { "not " };
-        format!("{not}heating (calculated)")
+        let how = if view.tells_heating() {
+            ""
+        } else {
+            " (calculated)"
+        };
+        format!("{not}heating{how}")
     }));
     let left = view.remaining(now);
     parts.extend(left.map(|left| format!("drying for another {}", span(left))));
@@ -240,13 +271,13 @@ fn cells(view: &View, now: u64, width: usize, window: u64) -> Vec<Cell> {
         .into_iter()
         .map(|(sum, count, target)| (count > 0).then(|| (sum / f64::from(count), target)))
         .collect();
-    // On a wide page there are more columns than seconds: one point fills a few.
-    let spread = width.div_ceil(usize::try_from(window).unwrap_or(1).max(1));
-    for n in 1..cells.len() {
-        let near = n.saturating_sub(spread)..n;
-        if cells[n].is_none() && spread > 1 {
-            cells[n] = cells[near].iter().rev().find_map(|cell| *cell);
-        }
+    // On a wide page there are more columns than readings: one fills those until the next is due.
+    let seconds = usize::try_from(window).unwrap_or(1).max(1);
+    let spread = width.div_ceil(seconds).max(width * DUE / seconds);
+    let known = cells.clone();
+    for (n, cell) in cells.iter_mut().enumerate().filter(|_| spread > 1) {
+        let near = &known[n.saturating_sub(spread)..n];
+        *cell = cell.or_else(|| near.iter().rev().find_map(|cell| *cell));
     }
     cells
 }
@@ -307,6 +338,8 @@ fn cut(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::mqtt::Options;
+    use crate::driver::stay::Arrival;
     use crate::driver::watch::Heard;
 
     const STYLE: Style = Style {
@@ -355,6 +388,71 @@ mod tests {
             assert!(all.contains(part), "{part}:\n{all}");
         }
         assert!(lines.len() <= 24);
+    }
+
+    fn behind_broker(messages: &[(Millis, &str, &str, bool)]) -> View {
+        let mut view = View::behind_broker(&Options::default());
+        view.heard(0, &Heard::Opened);
+        for (now, topic, payload, retained) in messages {
+            let arrival = Arrival {
+                topic: (*topic).to_owned(),
+                payload: (*payload).to_owned().into(),
+                retained: *retained,
+            };
+            view.heard(*now, &Heard::Delivered(arrival));
+        }
+        view
+    }
+
+    #[test]
+    fn r5_what_a_broker_has_kept_is_said_to_be_of_unknown_age() {
+        let chamber = "panda-breath/sensor/chamber_temperature/state";
+        let mode = "panda-breath/climate/chamber/mode/state";
+        let view = behind_broker(&[(1, chamber, "24.0", true), (2, mode, "heat", true)]);
+        let all = page(&view, "h", 3_000, (80, 24), STYLE).join("\n");
+        for part in [
+            "Temperature  none yet",
+            "Kept         24 C, on: what the broker has kept, of unknown age",
+            "Device       unknown",
+            "Link         connecting: the broker answers; waiting for the device to speak",
+        ] {
+            assert!(all.contains(part), "{part}:\n{all}");
+        }
+        assert!(!all.contains('█') || all.contains("█ temperature"), "{all}");
+    }
+
+    #[test]
+    fn a_programme_has_a_target_of_its_own() {
+        let state = r#"{"chamber_temp":30,"work_on":"ON","mode":"filament drying","target_temp":45,
+            "drying_running":"ON","drying_remaining_min":90}"#;
+        let topic = "panda_breath/AABBCCDDEE01/state";
+        let view = behind_broker(&[(1_000, topic, state, false), (2_000, topic, state, false)]);
+        let all = page(&view, "h", 3_000, (80, 24), STYLE).join("\n");
+        for part in [
+            "Target       that of the drying programme (45 C is set for mode on)",
+            "on, mode drying, drying for another 89 min, as of 1 s ago",
+            "Panda Breath at h, stock firmware over MQTT, device_id ee01",
+        ] {
+            assert!(all.contains(part), "{part}:\n{all}");
+        }
+    }
+
+    #[test]
+    fn readings_that_come_every_5_s_are_drawn_without_gaps_and_an_outage_is_one() {
+        let mut view = View::default();
+        for second in [60, 65, 70, 75, 100, 105, 110] {
+            let text = r#"{"settings":{"warehouse_temper":30}}"#.to_owned();
+            view.heard(second * 1_000, &Heard::Message(text.into_bytes()));
+        }
+        // One column per second.
+        let cells = cells(&view, 110, 60, 60);
+        let known = |range: std::ops::RangeInclusive<usize>| {
+            range.map(|second| cells[second - 51].is_some())
+        };
+        assert!(known(60..=81).all(|known| known));
+        assert!(known(82..=99).all(|known| !known));
+        assert!(known(100..=110).all(|known| known));
+        assert!(known(51..=59).all(|known| !known));
     }
 
     #[test]

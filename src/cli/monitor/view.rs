@@ -1,11 +1,17 @@
 //! What is known of a device that is listened to: pure, told what was heard and when.
+//!
+//! * [`mod@self`]: what any device says, and one that is spoken to directly
+//! * `broker`: one behind a broker
+
+mod broker;
 
 use std::collections::VecDeque;
 
 use crate::dialect::stock::Stock;
 use crate::dialect::{Fault, Firmware, Identity, Mode, Report, is_temperature};
-use crate::driver::watch::Heard;
+use crate::driver::watch::{Heard, Spot};
 use crate::session::Millis;
+use broker::Behind;
 
 /// The message rate is a mean over this long.
 const RATE_OVER: Millis = 10_000;
@@ -71,6 +77,8 @@ pub(crate) struct Point {
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     stock: Stock,
+    /// What else there is to know where a broker is in between.
+    behind: Option<Box<Behind>>,
     pub(crate) link: Link,
     pub(crate) firmware: Option<Firmware>,
     pub(crate) identity: Option<Identity>,
@@ -78,6 +86,8 @@ pub(crate) struct View {
     pub(crate) reading: Option<(f64, Millis)>,
     pub(crate) on: Option<bool>,
     pub(crate) mode: Option<Mode>,
+    /// What the element does, where the device says so.
+    heating: Option<bool>,
     pub(crate) target: Option<f64>,
     pub(crate) drying: Option<bool>,
     remaining: Option<(u32, Millis)>,
@@ -101,12 +111,14 @@ impl Default for View {
     fn default() -> Self {
         Self {
             stock: Stock::default(),
+            behind: None,
             link: Link::Connecting,
             firmware: None,
             identity: None,
             reading: None,
             on: None,
             mode: None,
+            heating: None,
             target: None,
             drying: None,
             remaining: None,
@@ -125,9 +137,19 @@ impl Default for View {
 }
 
 impl View {
+    /// Of a device that is there.
+    pub(crate) fn of(spot: &Spot) -> Self {
+        spot.options()
+            .map_or_else(Self::default, Self::behind_broker)
+    }
+
     /// Takes in what was heard.
     pub(crate) fn heard(&mut self, now: Millis, heard: &Heard) {
         match heard {
+            Heard::Refreshed if self.behind.is_some() => self.broker_left(),
+            Heard::Opened if self.behind.is_some() => self.broker_opened(now),
+            Heard::Delivered(arrival) => self.delivered(now, arrival),
+            Heard::Unreadable if self.behind.is_some() => self.ignored += 1,
             Heard::Opened | Heard::Refreshed => self.stock = Stock::default(),
             Heard::Closed(why) => self.closed(now, why),
             Heard::Unreadable => {
@@ -168,6 +190,9 @@ impl View {
     }
 
     fn closed(&mut self, now: Millis, why: &str) {
+        if let Some(behind) = self.behind.as_mut() {
+            behind.refreshed = false;
+        }
         let next = match &self.link {
             Link::Connected | Link::Lost(_) => Link::Lost(why.to_owned()),
             Link::Connecting | Link::Failed(_) => Link::Failed(why.to_owned()),
@@ -235,19 +260,19 @@ impl View {
             }
         }
         if let Some(mode) = report.mode {
-            if told && self.mode != Some(mode) {
+            if told && self.mode.is_some_and(|before| before != mode) {
                 self.event(now, format!("mode {}", mode.name()));
             }
             self.mode = Some(mode);
         }
         if let Some(target) = report.target {
-            if told && self.target != Some(target) {
+            if self.target.is_some() && self.target != Some(target) {
                 self.event(now, format!("target {target} C"));
             }
             self.target = Some(target);
         }
         if let Some(drying) = report.drying {
-            if told && self.drying != Some(drying) {
+            if self.drying.is_some_and(|before| before != drying) {
                 let word = if drying { "has begun" } else { "has ended" };
                 self.event(now, format!("drying {word}"));
             }
@@ -271,14 +296,18 @@ impl View {
         Some(u64::from(seconds).saturating_sub(now.saturating_sub(at) / 1_000))
     }
 
-    /// The target, where the device follows one.
+    /// The target, where the device follows it: a drying programme has its own.
     pub(crate) fn followed(&self) -> Option<f64> {
-        self.target.filter(|_| self.on == Some(true))
+        let follows = self.on == Some(true) && self.mode != Some(Mode::Drying);
+        self.target.filter(|_| follows)
     }
 
     /// Whether the element has power as far as can be known: the firmware does not say it, but what
     /// it does is known. In mode *auto* it depends on a printer that we do not see.
     pub(crate) fn heats(&self) -> Option<bool> {
+        if let (Some(heating), Some(_)) = (self.heating, self.on) {
+            return Some(heating);
+        }
         let (celsius, _) = self.reading?;
         match (self.on?, self.mode?) {
             (false, _) => Some(false),

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::dialect::MAX_MESSAGE;
+use crate::dialect::{Identity, MAX_MESSAGE};
 
 /// Settings that are numbers or switches.
 const NUMBERS: [&str; 18] = [
@@ -57,11 +57,28 @@ pub(crate) struct Clean {
     pub(crate) removed: Vec<String>,
 }
 
-/// Makes messages clean. Knows units apart without keeping who they are.
+/// Knows units apart without keeping who they are.
+#[derive(Debug, Default)]
+pub(crate) struct Units(Vec<Identity>);
+
+impl Units {
+    /// What to call this one: 1 for the first.
+    pub(crate) fn number(&mut self, identity: Identity) -> usize {
+        let known = self.0.iter().position(|unit| *unit == identity);
+        let place = known.unwrap_or_else(|| {
+            self.0.truncate(MOST_UNITS - 1);
+            self.0.push(identity);
+            self.0.len() - 1
+        });
+        place + 1
+    }
+}
+
+/// Makes messages clean.
 #[derive(Debug, Default)]
 pub(crate) struct Cleaner {
-    /// Hashes of the names of their access points, which end in their MAC addresses.
-    units: Vec<crate::dialect::Identity>,
+    /// By hashes of the names of their access points, which end in their MAC addresses.
+    units: Units,
 }
 
 impl Cleaner {
@@ -112,14 +129,8 @@ impl Cleaner {
     /// What to call the unit whose access point this is.
     fn unit(&mut self, access_point: &Value) -> Option<String> {
         let ssid = access_point.get("ssid")?.as_str()?;
-        let identity = (!ssid.is_empty()).then(|| crate::dialect::Identity::of(ssid))?;
-        let known = self.units.iter().position(|unit| *unit == identity);
-        let number = known.unwrap_or_else(|| {
-            self.units.truncate(MOST_UNITS - 1);
-            self.units.push(identity);
-            self.units.len() - 1
-        });
-        Some(format!("unit {}", number + 1))
+        let identity = (!ssid.is_empty()).then(|| Identity::of(ssid))?;
+        Some(format!("unit {}", self.units.number(identity)))
     }
 }
 
@@ -142,7 +153,7 @@ fn settings(fields: Map<String, Value>) -> (Map<String, Value>, usize) {
 }
 
 /// A number or a switch; of what is neither only the kind, so that it is still not understood.
-fn number(value: Value) -> Value {
+pub(super) fn number(value: Value) -> Value {
     match value {
         Value::Number(_) | Value::Bool(_) | Value::Null => value,
         Value::String(_) => TEXT.into(),
@@ -163,7 +174,7 @@ fn known_text(value: Value, is_known: impl Fn(&str) -> bool) -> Value {
 }
 
 /// `V1.0.3`, `V1.1.0-rc1`: no room for anything else.
-fn is_version(text: &str) -> bool {
+pub(super) fn is_version(text: &str) -> bool {
     let mut characters = text.chars();
     text.len() <= 12
         && characters

@@ -3,11 +3,16 @@
 use std::fmt;
 use std::io::BufRead;
 
+use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::delivery::Behind;
 use crate::cli::replay::observer::Conclusion;
+use crate::dialect::mqtt::Options;
+use crate::driver::stay::Arrival;
+use crate::driver::watch::Heard;
 use crate::session::Millis;
 
 /// Changes when recordings of before cannot be read any more.
@@ -24,15 +29,24 @@ pub(crate) struct Header {
     pub(crate) program: String,
     /// When it was begun, UTC.
     pub(crate) started: String,
+    /// Of a device behind a broker: how it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mqtt: Option<Behind>,
 }
 
 impl Header {
-    pub(crate) fn now() -> Self {
+    pub(crate) fn now(spot: Option<&Options>) -> Self {
         Self {
             panda_breath_recording: VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             started: utc_now(),
+            mqtt: spot.map(Behind::of),
         }
+    }
+
+    /// How to find the device in what follows, if it is behind a broker.
+    pub(crate) fn options(&self) -> Option<Options> {
+        self.mqtt.as_ref().map(Behind::options)
     }
 }
 
@@ -59,6 +73,15 @@ pub(crate) enum What {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         removed: Vec<String>,
     },
+    /// The broker passed this on, or had kept it.
+    Delivered {
+        topic: String,
+        payload: Value,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        retained: bool,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        removed: Vec<String>,
+    },
     /// The device said something that is no message.
     Unreadable { why: String },
     /// The connection is gone or did not come.
@@ -67,6 +90,38 @@ pub(crate) enum What {
     Concluded { conclusion: Conclusion },
     /// The recording ends here, on purpose.
     Ended,
+}
+
+impl What {
+    /// What was heard then, if anything was.
+    pub(crate) fn heard(&self) -> Option<Heard> {
+        Some(match self {
+            Self::Opened => Heard::Opened,
+            Self::Refreshed => Heard::Refreshed,
+            Self::Message { message, .. } => Heard::Message(message.to_string().into_bytes()),
+            Self::Delivered {
+                topic,
+                payload,
+                retained,
+                ..
+            } => Heard::Delivered(Arrival {
+                topic: topic.clone(),
+                payload: bytes_of(payload),
+                retained: *retained,
+            }),
+            Self::Unreadable { .. } => Heard::Unreadable,
+            Self::Closed { why } => Heard::Closed(why.clone()),
+            Self::Concluded { .. } | Self::Ended => return None,
+        })
+    }
+}
+
+fn bytes_of(payload: &Value) -> Bytes {
+    if let Value::String(text) = payload {
+        text.clone().into_bytes().into()
+    } else {
+        payload.to_string().into_bytes().into()
+    }
 }
 
 /// A recording that was read.
@@ -200,7 +255,7 @@ mod tests {
     }
 
     fn header() -> String {
-        serde_json::to_string(&Header::now()).unwrap()
+        serde_json::to_string(&Header::now(None)).unwrap()
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! `panda-breath record`: what a device says, in a file, without anything that is secret.
 //!
-//! * `clean`: what of a message may be kept; `format`: the file
+//! * `clean`: what of a device's message may be kept; `delivery`: what of a broker's; `format`: the
+//!   file
 
 pub(crate) mod clean;
+pub(crate) mod delivery;
 pub(crate) mod format;
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -14,41 +17,50 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::cli::at_broker::{DeviceAtBroker, in_arguments};
+use crate::cli::bind::wrong;
 use crate::cli::monitor::signals::Signals;
-use crate::cli::monitor::{Refresh, in_runtime, over, place, refresh, signals_end};
+use crate::cli::monitor::{Refresh, in_runtime, over, place, refresh, signals_end, spot};
 use crate::cli::replay::observer::{Observer, Wanted};
 use crate::driver::visit::Place;
-use crate::driver::watch::{Heard, Watch, now};
+use crate::driver::watch::{Heard, Spot, Watch, now};
 use crate::session::Millis;
 use clean::Cleaner;
+use delivery::{Behind, Deliveries};
 use format::{Header, Line, What};
 
 /// Record what a device says, for a bug report or a test.
 ///
-/// Reads only: like monitor it holds one of the device's seven connections and never sends anything.
-/// What the device tells about networks, addresses, printers, brokers, serial numbers and passwords
-/// is not written to the file; neither is where the device is. FILE can be shown to anybody.
+/// Reads only: like monitor it holds one of the device's seven connections and never sends anything;
+/// at a broker it subscribes, and publishes nothing. What the device tells about networks, addresses,
+/// printers, brokers, serial numbers and passwords is not written to the file; neither is where the
+/// device is. FILE can be shown to anybody.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Only stock firmware is recorded, not ESPHome. Ctrl-C ends the recording.\n\n\
-Example:\n  panda-breath record PandaBreath.local heat-up.jsonl --for 3600\n  \
-panda-breath report heat-up.jsonl\n\n\
+#[command(
+    override_usage = "panda-breath record [OPTIONS] <HOST> <FILE>\n       \
+                      panda-breath record [OPTIONS] --broker <HOST> <FILE>",
+    after_help = "\
+Ctrl-C ends the recording.\n\n\
+Examples:\n  panda-breath record PandaBreath.local heat-up.jsonl --for 3600\n  \
+panda-breath report heat-up.jsonl\n  \
+panda-breath record --broker 192.168.1.10 --username klipper heat-up.jsonl\n\n\
 Exit status: 0 when it was ended or --for is over, 1 if the device was never heard or FILE cannot \
-be\nwritten, 2 for wrong arguments.")]
+be\nwritten, 2 for wrong arguments."
+)]
 pub(super) struct Arguments {
-    /// The device: name or address, with or without :PORT.
-    #[arg(value_name = "HOST", value_parser = place)]
-    host: Place,
-    /// Where to write: JSON lines. It must not exist.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// The device, name or address, with or without :PORT, unless it is behind a --broker; and where
+    /// to write: JSON lines. The file must not exist.
+    #[arg(value_name = "HOST> <FILE", required = true, num_args = 1..=2)]
+    words: Vec<OsString>,
+    #[command(flatten)]
+    behind: DeviceAtBroker,
     /// End after so many seconds.
     #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     time: Option<u64>,
     /// Connect anew every so many seconds (5 or more; 0: never), to be told what others have set.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = refresh)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = refresh, conflicts_with = "broker")]
     refresh: Refresh,
-    /// End when FILE has so many megabytes; a day has about 20.
+    /// End when FILE has so many megabytes; a day has 10 to 40.
     #[arg(long, value_name = "MB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     max_size: u64,
     /// Write over FILE if it exists.
@@ -60,7 +72,7 @@ pub(super) struct Arguments {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The device.
-    pub place: Place,
+    pub place: Spot,
     /// How often to connect anew.
     pub refresh: Option<Duration>,
     /// How long.
@@ -81,10 +93,12 @@ pub struct Recorded {
 }
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
-    let name = arguments.file.display();
-    let file = create(&arguments.file, arguments.force)?;
+    let (host, path) = arguments.words()?;
+    let name = path.display();
+    let spot = spot(host.as_ref(), &arguments.behind)?;
+    let file = create(&path, arguments.force)?;
     let options = Options {
-        place: arguments.host.clone(),
+        place: spot,
         refresh: arguments.refresh.0,
         time: arguments.time.map(Duration::from_secs),
         most: arguments.max_size * 1_000_000,
@@ -95,9 +109,13 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
         let signals = Signals::new()?;
         let mut file = BufWriter::new(file);
         let recorded = record(&options, &mut file, signals_end(&signals)).await;
-        let recorded = recorded.map_err(|error| about(&arguments.file, &error))?;
+        let recorded = recorded.map_err(|error| about(&path, &error))?;
         if recorded.messages == 0 {
             let why = recorded.last_error.unwrap_or("no answer".to_owned());
+            let why = in_arguments(&why);
+            if !arguments.force {
+                let _ = std::fs::remove_file(&path); // ours, and in the way of the next try
+            }
             let place = &options.place;
             return Err(io::Error::other(format!(
                 "nothing was recorded: {place}: {why}"
@@ -112,6 +130,25 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
         let _ = writeln!(stderr, "{messages} messages are in {name}{why}.");
         Ok(())
     })
+}
+
+impl Arguments {
+    /// The device, if it has an address of its own, and the file.
+    fn words(&self) -> io::Result<(Option<Place>, PathBuf)> {
+        match (&self.words[..], self.behind.broker.broker.is_some()) {
+            ([file], true) => Ok((None, file.into())),
+            ([host, file], false) => {
+                let host = host.to_string_lossy();
+                let place = place(&host).map_err(|why| wrong(format!("'{host}': {why}")))?;
+                Ok((Some(place), file.into()))
+            }
+            ([word], false) if word.to_string_lossy().ends_with(".jsonl") => Err(wrong(
+                "which device? Its HOST comes before FILE; or name a --broker",
+            )),
+            (_, false) => Err(wrong("which file? FILE comes after HOST")),
+            (_, true) => Err(wrong("with --broker there is no HOST, only FILE")),
+        }
+    }
 }
 
 fn create(path: &Path, force: bool) -> io::Result<File> {
@@ -160,15 +197,21 @@ pub async fn record(
     ended: impl Future<Output = ()>,
 ) -> io::Result<Recorded> {
     let mut out = Counted { out, bytes: 0 };
-    out.line(&Header::now())?;
+    let behind = options.place.options();
+    out.line(&Header::now(behind))?;
     let mut recorded = Recorded {
         messages: 0,
         full: false,
         last_error: None,
     };
-    let mut watch = Watch::new(options.place.clone(), options.refresh);
-    let mut cleaner = Cleaner::default();
-    let mut observer = Observer::new(Wanted::WhatItDoes);
+    let mut watch = Watch::new(&options.place, options.refresh);
+    let mut cleaner = Cleaners {
+        device: Cleaner::default(),
+        broker: behind.map(Deliveries::new),
+        host: options.place.host().to_owned(),
+    };
+    let wanted = Wanted::WhatItDoes;
+    let mut observer = Observer::new(wanted, behind.map(|spot| Behind::of(spot).options()));
     let started = now();
     let end = options.time.map(|time| Instant::now() + time);
     let mut ended = std::pin::pin!(ended);
@@ -188,10 +231,18 @@ pub async fn record(
             out.out.flush()?;
             continue;
         };
-        let what = cleaned(heard, options, &mut cleaner);
+        let what = cleaner.clean(heard);
         match &what {
-            What::Message { .. } | What::Unreadable { .. } => recorded.messages += 1,
+            // What a broker has kept, or is told by others, is not heard from the device.
+            What::Delivered { retained: true, .. } => {}
+            What::Delivered { topic, .. } if topic.ends_with("/command") => {}
+            What::Message { .. } | What::Delivered { .. } => recorded.messages += 1,
+            What::Unreadable { .. } => recorded.messages += u64::from(behind.is_none()),
             What::Closed { why } => recorded.last_error = Some(why.clone()),
+            What::Opened if behind.is_some() => {
+                let why = "the broker answers, but nothing was heard from the device";
+                recorded.last_error = Some(why.to_owned());
+            }
             What::Opened | What::Refreshed | What::Concluded { .. } | What::Ended => {}
         }
         // What time has brought comes before what has happened.
@@ -222,25 +273,65 @@ fn write_concluded(observer: &mut Observer, out: &mut Counted<'_, impl Write>) -
     Ok(())
 }
 
-/// What was heard, as it may be written.
-fn cleaned(heard: Heard, options: &Options, cleaner: &mut Cleaner) -> What {
-    match heard {
-        Heard::Opened => What::Opened,
-        Heard::Refreshed => What::Refreshed,
-        Heard::Unreadable => What::Unreadable {
-            why: "not text".to_owned(),
-        },
-        // Where the device is, is nobody's business.
-        Heard::Closed(why) => What::Closed {
-            why: why.replace(&options.place.host, "the device"),
-        },
-        Heard::Message(bytes) => match cleaner.clean(&bytes) {
-            Ok(clean) => What::Message {
-                message: clean.message,
-                removed: clean.removed,
+/// Makes what was heard fit to be written.
+struct Cleaners {
+    device: Cleaner,
+    broker: Option<Deliveries>,
+    /// Where it is, is nobody's business.
+    host: String,
+}
+
+impl Cleaners {
+    fn clean(&mut self, heard: Heard) -> What {
+        let unreadable = |why: &str| What::Unreadable {
+            why: why.to_owned(),
+        };
+        match heard {
+            Heard::Opened => {
+                if let Some(broker) = &mut self.broker {
+                    broker.opened();
+                }
+                What::Opened
+            }
+            Heard::Refreshed => What::Refreshed,
+            Heard::Unreadable => unreadable("not text"),
+            Heard::Closed(why) => What::Closed {
+                why: self.without_names(&why),
             },
-            Err(why) => What::Unreadable { why },
-        },
+            Heard::Message(bytes) => match self.device.clean(&bytes) {
+                Ok(clean) => What::Message {
+                    message: clean.message,
+                    removed: clean.removed,
+                },
+                Err(why) => unreadable(&why),
+            },
+            Heard::Delivered(arrival) => {
+                let clean = self
+                    .broker
+                    .as_mut()
+                    .and_then(|broker| broker.clean(&arrival));
+                match clean {
+                    Some(clean) => What::Delivered {
+                        topic: clean.topic,
+                        payload: clean.payload,
+                        retained: arrival.retained,
+                        removed: clean.removed,
+                    },
+                    None => unreadable("not of this device"),
+                }
+            }
+        }
+    }
+
+    fn without_names(&self, why: &str) -> String {
+        match &self.broker {
+            None => why.replace(&self.host, "the device"),
+            // It may name a topic.
+            Some(_) if why.contains("does not allow to read") => {
+                "the broker does not allow to read a topic; check its access rules".to_owned()
+            }
+            Some(_) => why.replace(&self.host, "the broker"),
+        }
     }
 }
 
@@ -249,4 +340,38 @@ pub(crate) fn clock(ms: Millis) -> String {
     let (seconds, tenths) = (ms / 1_000, ms / 100 % 10);
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     format!("{hours}:{minutes:02}:{seconds:02}.{tenths}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r11_why_there_is_no_connection_names_neither_the_broker_nor_a_topic() {
+        let cleaners = |broker| Cleaners {
+            device: Cleaner::default(),
+            broker,
+            host: "geheim.lan".to_owned(),
+        };
+        let options = crate::dialect::mqtt::Options::default();
+        let mut broker = cleaners(Some(Deliveries::new(&options)));
+        for (why, kept) in [
+            (
+                "geheim.lan cannot be resolved",
+                "the broker cannot be resolved",
+            ),
+            (
+                "the broker does not allow to read geheim/status; check its access rules",
+                "the broker does not allow to read a topic; check its access rules",
+            ),
+            ("connection refused", "connection refused"),
+        ] {
+            let what = broker.clean(Heard::Closed(why.to_owned()));
+            let why = kept.to_owned();
+            assert_eq!(what, What::Closed { why });
+        }
+        let what = cleaners(None).clean(Heard::Closed("geheim.lan is gone".to_owned()));
+        let why = "the device is gone".to_owned();
+        assert_eq!(what, What::Closed { why });
+    }
 }

@@ -1,7 +1,8 @@
 //! `panda-breath replay`: a recording, told to a session of the driver once more.
 //!
-//! * `observer`: a session that only looks
+//! * `observer`: a session that only looks; `behind`: what it needs of a broker
 
+mod behind;
 pub(crate) mod observer;
 
 use std::fs::File;
@@ -75,7 +76,7 @@ pub fn replay(path: &Path, options: Options, out: &mut impl Write) -> io::Result
     let wanted = options.target.map_or(Wanted::WhatItDoes, |target| {
         Wanted::Always(f64::from(target))
     });
-    let concluded = conclude(&recording.lines, wanted);
+    let concluded = conclude(&recording, wanted);
     let mut before = State::default();
     for (ms, conclusion) in &concluded {
         if options.json {
@@ -85,7 +86,10 @@ pub fn replay(path: &Path, options: Options, out: &mut impl Write) -> io::Result
             let line = Line { ms: *ms, what };
             writeln!(out, "{}", serde_json::to_string(&line)?)?;
         } else {
-            writeln!(out, "{} {}", clock(*ms), words(conclusion, &before))?;
+            let text = words(conclusion, &before);
+            // A recording may come from anybody.
+            let text = text.replace(char::is_control, "?");
+            writeln!(out, "{} {text}", clock(*ms))?;
         }
         if let Conclusion::State(state) = conclusion {
             before = state.clone();
@@ -104,10 +108,10 @@ pub fn replay(path: &Path, options: Options, out: &mut impl Write) -> io::Result
 }
 
 /// What a session of this version concludes.
-pub(crate) fn conclude(lines: &[Line], wanted: Wanted) -> Vec<(Millis, Conclusion)> {
-    let mut observer = Observer::new(wanted);
+pub(crate) fn conclude(recording: &Recording, wanted: Wanted) -> Vec<(Millis, Conclusion)> {
+    let mut observer = Observer::new(wanted, recording.header.options());
     let mut concluded = Vec::new();
-    for line in lines {
+    for line in &recording.lines {
         // A conclusion's time is not told: it would be a hint.
         if !matches!(line.what, What::Concluded { .. }) {
             observer.advance(line.ms);
@@ -132,6 +136,7 @@ fn compare(
             What::Opened
             | What::Refreshed
             | What::Message { .. }
+            | What::Delivered { .. }
             | What::Unreadable { .. }
             | What::Closed { .. }
             | What::Ended => None,
@@ -240,3 +245,6 @@ fn changes(state: &State, before: &State) -> String {
     part(state.fault != before.fault, fault);
     parts.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::behind::Behind;
 use crate::cli::record::format::What;
+use crate::dialect::mqtt::{Delivery, Options};
+use crate::driver::stay::Arrival;
+use crate::driver::watch::Heard;
 use crate::session::{Claim, Command, Config, Conn, Input, Millis, OnExternalOn, Session, Wish};
 
 /// Where all recorded devices are: of their real addresses nothing is kept.
@@ -59,6 +63,13 @@ pub(crate) enum Wanted {
 pub(crate) struct Observer {
     session: Session,
     wanted: Wanted,
+    /// What there is beside, where a broker is in between.
+    behind: Option<Box<Behind>>,
+    /// The latest wish, and the number of the forced off that it knows of.
+    wished: f64,
+    acked: u32,
+    /// The last forced off that was told.
+    told: u32,
     turned_at: Millis,
     /// The connection that stays, and whether it has been answered.
     main: Option<(Conn, bool)>,
@@ -73,11 +84,19 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn new(wanted: Wanted) -> Self {
+    /// `options`: how to find the device at its broker, if it is behind one.
+    pub(crate) fn new(wanted: Wanted, options: Option<Options>) -> Self {
+        let behind = options.as_ref().map(Behind::new).map(Box::new);
         let config = Config {
-            host: "the device".to_owned(),
+            host: if behind.is_some() {
+                NOWHERE.ip().to_string()
+            } else {
+                "the device".to_owned()
+            },
+            mqtt: options,
             on_external_on: match wanted {
-                Wanted::WhatItDoes => OnExternalOn::Allow,
+                // Also what Klipper has no wish for: it dries, or obeys a printer.
+                Wanted::WhatItDoes => OnExternalOn::LookOn,
                 Wanted::Always(_) => OnExternalOn::Off,
             },
             ..Config::default()
@@ -85,6 +104,10 @@ impl Observer {
         let mut observer = Self {
             session: Session::new(config, SEED),
             wanted,
+            behind,
+            wished: 0.0,
+            acked: 0,
+            told: 0,
             turned_at: 0,
             main: None,
             look: None,
@@ -95,9 +118,13 @@ impl Observer {
             concluded: VecDeque::new(),
         };
         observer.turn(0, Input::Tick);
-        if let Wanted::Always(target) = wanted {
-            observer.want(0, target);
-        }
+        observer.want(
+            0,
+            match wanted {
+                Wanted::WhatItDoes => 0.0,
+                Wanted::Always(target) => target,
+            },
+        );
         observer
     }
 
@@ -123,7 +150,15 @@ impl Observer {
     /// Something was recorded.
     pub(crate) fn happened(&mut self, now: Millis, what: &What) {
         self.advance(now);
+        if let (Some(behind), Some(heard)) = (self.behind.as_mut(), what.heard()) {
+            behind.heard(now, &heard);
+            if let Heard::Delivered(arrival) = heard {
+                return self.delivered(now, &arrival);
+            }
+        }
         match what {
+            // Whoever goes on listening to other topics has not left the broker.
+            What::Refreshed if self.behind.is_some() => {}
             What::Opened => self.opened(now),
             What::Refreshed => {
                 self.refreshed = true;
@@ -137,7 +172,26 @@ impl Observer {
                 }
             }
             What::Closed { why } => self.closed(now, why),
-            What::Concluded { .. } | What::Ended => {}
+            What::Delivered { .. } | What::Concluded { .. } | What::Ended => {}
+        }
+    }
+
+    /// The broker passes something on.
+    fn delivered(&mut self, now: Millis, arrival: &Arrival) {
+        let mirrors = self.wanted == Wanted::WhatItDoes;
+        let behind = self.behind.as_ref().filter(|_| mirrors);
+        let target = behind.and_then(|behind| behind.target());
+        let acked = self.session.snapshot(now).forced_offs == self.acked;
+        let new = target.filter(|target| !acked || (target - self.wished).abs() > f64::EPSILON);
+        // The device is first: a wish that it does not fulfil yet would be said to it.
+        if new.is_some() {
+            self.want(now, 0.0);
+        }
+        if let Some((conn, true)) = self.main {
+            self.turn(now, Input::Delivered(conn, delivery(arrival)));
+        }
+        if let Some(target) = new.filter(|target| *target > 0.0) {
+            self.want(now, target);
         }
     }
 
@@ -188,6 +242,16 @@ impl Observer {
         }
     }
 
+    /// Whoever recorded asks nothing. A node that speaks would have answered.
+    fn asked(&mut self, now: Millis) {
+        let behind = self.behind.as_ref();
+        if let (Some(answer), Some((conn, true))) =
+            (behind.and_then(|behind| behind.answer(now)), self.main)
+        {
+            self.turn(now, Input::Delivered(conn, delivery(&answer)));
+        }
+    }
+
     /// The recorded device answers this connection, too.
     fn answer(&mut self, now: Millis, conn: Conn) {
         self.main = Some((conn, true));
@@ -196,10 +260,18 @@ impl Observer {
         if let Some(first) = self.first.clone() {
             self.turn(now, Input::Frame(conn, &first));
         }
+        // As the broker does to whoever subscribes.
+        let kept = self.behind.as_ref().map(|behind| behind.kept());
+        for arrival in kept.into_iter().flatten() {
+            if let Some((conn, true)) = self.main {
+                self.turn(now, Input::Delivered(conn, delivery(&arrival)));
+            }
+        }
     }
 
     fn want(&mut self, now: Millis, target: f64) {
         let ack = self.session.snapshot(now).forced_offs;
+        (self.wished, self.acked) = (target, ack);
         let wish = Wish {
             target,
             armed: true,
@@ -216,10 +288,22 @@ impl Observer {
         while let Some(command) = self.session.poll() {
             self.obey(now, command);
         }
+        self.tell_forced_off(now);
         let state = self.look_at(now);
         if state != self.state {
             self.state = state.clone();
             self.concluded.push_back((now, Conclusion::State(state)));
+        }
+    }
+
+    /// Klipper would obey it, and say why; of a wish that is tried out that is all there is to see.
+    fn tell_forced_off(&mut self, now: Millis) {
+        let snapshot = self.session.snapshot(now);
+        let is_new = snapshot.forced_offs > std::mem::replace(&mut self.told, snapshot.forced_offs);
+        let forced = snapshot.forced_off.filter(|_| is_new);
+        if let (Some(forced), Wanted::Always(_)) = (forced, self.wanted) {
+            let text = format!("Klipper's target becomes 0: {}", forced.text);
+            self.concluded.push_back((now, Conclusion::Says(text)));
         }
     }
 
@@ -254,10 +338,23 @@ impl Observer {
                 self.turn(now, Input::Claimed(identity, ours));
             }
             Command::Tell(event) => {
-                let text = event.text.replace(&format!(" at {}", NOWHERE.ip()), "");
+                let nowhere = NOWHERE.ip();
+                let text = event.text.replace(&format!(" at {nowhere}"), "");
+                let text = text.replace(&format!(" on broker {nowhere}"), "");
+                let text = text.replace(&format!("broker {nowhere}"), "the broker");
                 self.concluded.push_back((now, Conclusion::Says(text)));
             }
-            Command::Publish(..) | Command::End => {}
+            Command::Publish(_, message) => {
+                // A question changes nothing.
+                if message.topic.starts_with("esphome/") {
+                    return self.asked(now); // a question changes nothing
+                }
+                if self.wanted != Wanted::WhatItDoes {
+                    let would = Conclusion::WouldSend(message.to_string());
+                    self.concluded.push_back((now, would));
+                }
+            }
+            Command::End => {}
         }
     }
 
@@ -274,6 +371,14 @@ impl Observer {
             lost: snapshot.lost,
             fault: snapshot.fault.map(|fault| fault.text()),
         }
+    }
+}
+
+fn delivery(arrival: &Arrival) -> Delivery<'_> {
+    Delivery {
+        topic: &arrival.topic,
+        payload: &arrival.payload,
+        retained: arrival.retained,
     }
 }
 

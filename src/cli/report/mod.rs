@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::monitor::screen::span;
-use crate::cli::record::format::{Line, Recording};
+use crate::cli::record::format::Recording;
 use crate::cli::record::{about, clock};
 use crate::cli::replay::observer::{Conclusion, Wanted};
 use crate::cli::replay::{conclude, open};
@@ -32,8 +32,8 @@ white-space:nowrap;color:#555}";
 /// and loads nothing, so it opens offline; and like the recording it has no secrets.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The firmware does not say whether the heating element has power; the page says what follows from\n\
-switch, mode, target and temperature.\n\n\
+Stock firmware does not say whether the heating element has power; the page says what follows \
+from\nswitch, mode, target and temperature. An ESPHome node says it.\n\n\
 Example:\n  panda-breath record PandaBreath.local heat-up.jsonl --for 3600\n  \
 panda-breath report heat-up.jsonl\n\n\
 Exit status: 0 when the page is written, 1 if FILE is no recording, 2 for wrong arguments.")]
@@ -108,17 +108,25 @@ fn write_page(out: &mut String, recording: &Recording, series: &Series) -> std::
     let events = series.events.iter();
     let events: Vec<_> = events.map(|event| (event.at, event.text.clone())).collect();
     table(out, "What happened", &events, series.more_events)?;
-    let mut lines = said(&recording.lines);
+    let mut lines = said(recording);
     let more = lines.len().saturating_sub(MOST_LINES);
     lines.truncate(MOST_LINES);
     table(out, "What the driver would say about it", &lines, more)?;
+    let heater = if series.tells_heating {
+        ""
+    } else {
+        " Whether the heating element has power is not told by the firmware: it is calculated."
+    };
+    let others = if recording.header.mqtt.is_some() {
+        "Topics are the ones that a device has whose user has chosen no names."
+    } else {
+        "What others set is told only to new connections: a change of the target may be older than \
+         it is shown, by the time from one connection to the next."
+    };
     write!(
         out,
         "<h2>What is not in here</h2>\n<p>Networks, addresses, printers, brokers, serial numbers \
-         and passwords were left out when this was recorded. Whether the heating element has power \
-         is not told by the firmware: it is calculated. What others set is told only to new \
-         connections: a change of the target may be older than it is shown, by the time from one \
-         connection to the next.</p>\n</body>\n</html>\n"
+         and passwords were left out when this was recorded.{heater} {others}</p>\n</body>\n</html>\n"
     )
 }
 
@@ -187,8 +195,8 @@ fn table(out: &mut String, title: &str, lines: &[(u64, String)], more: usize) ->
 }
 
 /// The lines that the driver of this version would write to the console.
-fn said(lines: &[Line]) -> Vec<(u64, String)> {
-    let concluded = conclude(lines, Wanted::WhatItDoes);
+fn said(recording: &Recording) -> Vec<(u64, String)> {
+    let concluded = conclude(recording, Wanted::WhatItDoes);
     let said = concluded
         .into_iter()
         .filter_map(|(ms, conclusion)| match conclusion {

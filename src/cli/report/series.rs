@@ -1,8 +1,8 @@
 //! A recording as what is drawn of it.
 
 use crate::cli::monitor::view::{Event, Link, View};
-use crate::cli::record::format::{Recording, What};
-use crate::driver::watch::Heard;
+use crate::cli::record::format::Recording;
+use crate::dialect::Dialect;
 use crate::session::Millis;
 
 /// Readings further apart than this are not joined by a line: Klipper stops believing them, too.
@@ -63,6 +63,8 @@ pub(crate) struct Series {
     pub(crate) events: Vec<Event>,
     pub(crate) more_events: usize,
     pub(crate) firmware: Option<String>,
+    /// The device says itself what its heating element does.
+    pub(crate) tells_heating: bool,
     pub(crate) messages: u64,
     pub(crate) ignored: u64,
     pub(crate) reconnects: u32,
@@ -72,17 +74,16 @@ impl Series {
     /// Of everything that was recorded.
     pub(crate) fn of(recording: &Recording) -> Self {
         let mut series = Self::default();
-        let mut view = View::default();
+        let options = recording.header.options();
+        let mut view = options.map_or_else(View::default, |options| View::behind_broker(&options));
         for line in &recording.lines {
             let now = line.ms;
             series.end = now;
-            let heard = match &line.what {
-                What::Opened => Heard::Opened,
-                What::Refreshed => Heard::Refreshed,
-                What::Message { message, .. } => Heard::Message(message.to_string().into_bytes()),
-                What::Unreadable { .. } => Heard::Unreadable,
-                What::Closed { why } => Heard::Closed(why.clone()),
-                What::Concluded { .. } | What::Ended => continue,
+            if let Some(at) = view.advance(now) {
+                series.take(at, &mut view);
+            }
+            let Some(heard) = line.what.heard() else {
+                continue;
             };
             view.heard(now, &heard);
             series.take(now, &mut view);
@@ -112,8 +113,13 @@ impl Series {
         for lane in [&mut self.link, &mut self.on, &mut self.heater] {
             lane.close(self.end);
         }
-        let firmware = view.firmware;
-        self.firmware = firmware.map(|known| known.as_str().to_owned());
+        let version = view.firmware;
+        self.firmware = match view.dialect() {
+            Some(Dialect::Stock) => version.map(|known| known.as_str().to_owned()),
+            Some(_) if view.messages > 0 => Some(view.spoken_by()),
+            Some(_) | None => None,
+        };
+        self.tells_heating = view.tells_heating();
         self.messages = view.messages;
         self.ignored = view.ignored;
         self.reconnects = view.reconnects;

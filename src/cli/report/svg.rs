@@ -89,13 +89,12 @@ fn draw(out: &mut String, series: &Series, scale: &Scale) -> std::fmt::Result {
     temperature(out, series, scale)?;
     target(out, series, scale)?;
     let top = TOP + CHART + 20.0;
-    lane(
-        out,
-        scale,
-        top,
-        ("heater", "heater (calc.)"),
-        &series.heater,
-    )?;
+    let heater = if series.tells_heating {
+        "heater"
+    } else {
+        "heater (calc.)"
+    };
+    lane(out, scale, top, ("heater", heater), &series.heater)?;
     lane(out, scale, top + LANE, ("switch", "device on"), &series.on)?;
     lane(out, scale, top + 2.0 * LANE, ("link", "link"), &series.link)?;
     writeln!(out, "</svg>")

@@ -79,6 +79,27 @@ fn r2_every_button_while_off() {
 }
 
 #[test]
+fn whoever_looks_on_sends_nothing_and_says_nothing() {
+    for button in [Button::Power, Button::On, Button::Auto, Button::Dry] {
+        let mut world = World::new(Config {
+            on_external_on: OnExternalOn::LookOn,
+            ..Config::default()
+        });
+        world.run(4_000);
+        press(&mut world, button);
+        world.run(400_000);
+        assert_eq!(world.texts(), [""; 0], "{button:?}");
+        let said = |line: &&String| line.contains("turn");
+        assert_eq!(world.lines.iter().find(said), None, "{button:?}");
+        let on = u8::from(button != Button::Power);
+        assert_eq!(world.state().0, on, "{button:?}");
+        let snapshot = world.snapshot();
+        assert_eq!((snapshot.forced_offs, snapshot.fault), (0, None));
+        assert_eq!(snapshot.device_on, Some(on == 1), "{button:?}");
+    }
+}
+
+#[test]
 fn r9_off_and_on_again_by_hand() {
     // Within what is waited for a reason, the last press counts; after that, Klipper has obeyed.
     for (wait, stays_on) in [(300, true), (3_000, false)] {

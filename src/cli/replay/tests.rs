@@ -1,0 +1,100 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A node that is on, says so every 5 s, and leaves; whoever recorded it asked it nothing.
+fn node() -> Recording {
+    let header = json!({"panda_breath_recording": 1, "program": "0", "started": "then",
+        "mqtt": {"firmware": "esphome", "chosen": false}});
+    let mut lines = vec![header, json!({"ms": 10, "event": "opened"})];
+    let mut deliver = |ms: u64, topic: &str, payload: Value, retained: bool| {
+        lines.push(
+            json!({"ms": ms, "event": "delivered", "topic": topic, "payload": payload,
+            "retained": retained}),
+        );
+    };
+    let card = json!({"name": "panda-breath", "mac": "000000000001", "version": "2026.6.5"});
+    deliver(20, "esphome/discover/panda-breath", card, true);
+    deliver(20, "panda-breath/status", "online".into(), true);
+    for ms in [5_200, 10_700, 15_200] {
+        let climate = "panda-breath/climate/chamber";
+        deliver(ms, &format!("{climate}/mode/state"), "heat".into(), false);
+        let target = format!("{climate}/target_temperature/state");
+        deliver(ms, &target, "45.0".into(), false);
+        deliver(ms, &format!("{climate}/action/state"), "idle".into(), false);
+        let chamber = "panda-breath/sensor/chamber_temperature/state";
+        deliver(ms, chamber, "46.0".into(), false);
+    }
+    deliver(20_000, "panda-breath/status", "offline".into(), false);
+    lines.push(json!({"ms": 30_000, "event": "ended"}));
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    Recording::read(lines.join("\n").as_bytes()).unwrap()
+}
+
+fn said(recording: &Recording, wanted: Wanted) -> Vec<String> {
+    let concluded = conclude(recording, wanted);
+    let said = concluded.iter().filter_map(|(ms, one)| match one {
+        Conclusion::Says(text) => Some(format!("{} {text}", clock(*ms))),
+        Conclusion::WouldSend(text) => Some(format!("{} > {text}", clock(*ms))),
+        Conclusion::State(_) => None,
+    });
+    said.collect()
+}
+
+#[test]
+fn a_node_that_is_heard_answers_the_questions_that_were_not_recorded() {
+    let recording = node();
+    assert_eq!(
+        said(&recording, Wanted::WhatItDoes),
+        [
+            // Its second word would have come at 10.7 s.
+            "0:00:06.2 connected to panda-breath, esphome, firmware 2026.6.5, device 0001",
+            "0:00:20.0 connection to panda-breath lost: the broker says that the device is \
+             offline; waiting for it",
+        ]
+    );
+    let states = conclude(&recording, Wanted::WhatItDoes);
+    let known = states.iter().any(|(_, one)| {
+        matches!(one, Conclusion::State(state) if state.link == "connected"
+            && state.device_on == Some(true)
+            && state.device_target == Some(45.0)
+            && state.temperature == Some(46.0))
+    });
+    assert!(known, "{states:?}");
+}
+
+#[test]
+fn a_wish_that_is_tried_out_is_said_and_so_is_its_end() {
+    let said = said(&node(), Wanted::Always(40.0));
+    let command = "panda-breath/climate/chamber";
+    assert_eq!(
+        said[1],
+        format!("0:00:06.2 > {command}/target_temperature/command 40")
+    );
+    let end = said
+        .iter()
+        .position(|line| line.contains("Klipper's target becomes 0: "));
+    let end = end.unwrap_or_else(|| panic!("{said:?}"));
+    assert!(said[end].contains("45 C instead of 40 C"), "{said:?}");
+    let off = format!("> {command}/mode/command off");
+    assert!(said.iter().any(|line| line.ends_with(&off)), "{said:?}");
+}
+
+#[test]
+fn a_recording_of_others_cannot_write_on_the_terminal() {
+    let name = format!("panda-breath-hostile-{}.jsonl", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let header = json!({"panda_breath_recording": 1, "program": "0", "started": "then"});
+    let lines = [
+        header,
+        json!({"ms": 0, "event": "opened"}),
+        json!({"ms": 9, "event": "closed", "why": "\u{1b}[2J\n0:00:00.1 all is well"}),
+        json!({"ms": 20_000, "event": "ended"}),
+    ];
+    std::fs::write(&path, lines.map(|line| line.to_string()).join("\n")).unwrap();
+    let mut out = Vec::new();
+    let _ = replay(&path, Options::default(), &mut out);
+    std::fs::remove_file(&path).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("?[2J?0:00:00.1 all is well"), "{out:?}");
+}
