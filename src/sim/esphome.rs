@@ -69,6 +69,8 @@ pub struct State {
     pub heat: bool,
     /// Its target, or the middle between low and high.
     pub target_c: f64,
+    /// What it heats up to: its target, or the upper end of its band.
+    pub high_c: f64,
     /// Whether the heating element has power.
     pub relay: bool,
     /// The air in the chamber.
@@ -273,6 +275,7 @@ impl Node {
         State {
             heat: self.climate.mode == Mode::Heat,
             target_c: self.climate.middle_c(),
+            high_c: self.climate.upper_c(),
             relay: self.relay,
             chamber_c: self.thermal.chamber_c(),
             cavity_c: self.thermal.cavity_c(),

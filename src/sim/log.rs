@@ -267,6 +267,7 @@ mod tests {
         let state = esphome::State {
             heat: true,
             target_c: 45.0,
+            high_c: 45.0,
             relay: false,
             chamber_c: 30.126,
             cavity_c: Some(24.004),

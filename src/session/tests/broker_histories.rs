@@ -467,3 +467,21 @@ fn no_history_behind_a_broker_breaks_a_rule() {
         .unwrap_or_else(|failure| panic!("{}", told(failure)));
     coverage.borrow().conclude("broker", &EVENTS, unreachable);
 }
+
+/// Found by chance: it heats already, in a band of somebody else's, up to what is wished.
+#[test]
+fn a_history_that_begins_in_somebody_elses_band() {
+    let platform = Platform::BangBang(BangBang {
+        low_c: 39.0,
+        high_c: 41.0,
+    });
+    let kind = Kind::Esphome(Box::new(Setup {
+        platform,
+        ..Setup::default()
+    }));
+    for first in [Step::Dry(41, 0), Step::Target(41)] {
+        let mut steps = vec![first, Step::Advance(60_000)];
+        steps.extend((0..18).map(|_| Step::Advance(1)));
+        play(&steps, &kind, false, false, &mut Coverage::default()).unwrap();
+    }
+}

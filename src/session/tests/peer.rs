@@ -119,12 +119,20 @@ impl Peer {
         match self {
             Self::Esphome(node) => {
                 let state = node.state();
+                // A band that is not ours is as warm as its upper end: what counts is that it is no
+                // warmer than wished.
+                let is_ours = state.high_c - state.target_c < 0.6;
+                let target_c = if is_ours {
+                    state.target_c
+                } else {
+                    state.high_c
+                };
                 PeerState {
                     heat: state.heat,
-                    target_c: state.target_c,
+                    target_c,
                     relay: state.relay,
                     dries: state.heat, // all the same to it
-                    dry_c: state.target_c,
+                    dry_c: target_c,
                 }
             }
             Self::Stock(stock) => {

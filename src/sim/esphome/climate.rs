@@ -187,6 +187,15 @@ impl Climate {
         }
     }
 
+    /// What it heats up to: the target, or the higher of two.
+    pub(super) fn upper_c(&self) -> f64 {
+        if self.is_two_point() {
+            self.high_c
+        } else {
+            self.target_c
+        }
+    }
+
     fn regulate(&mut self, now_us: u64) -> usize {
         if let Platform::Thermostat(options) = self.platform {
             // At every command and at every reading: a target restored from flash is clamped late.
