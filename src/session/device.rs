@@ -141,8 +141,9 @@ impl Session {
         fault
     }
 
+    /// Whether a hand may turn it on now.
     pub(super) fn may_stay_on(&self) -> bool {
-        self.owned && self.config.on_external_on == OnExternalOn::Allow
+        self.wants_nothing() && self.config.on_external_on == OnExternalOn::Allow
     }
 
     pub(super) fn external_on(&mut self, now: Millis, what: &str) {

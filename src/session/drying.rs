@@ -63,14 +63,17 @@ impl Session {
         if self.dries() && self.dialect() == Some(Dialect::Esphome) {
             return self.device.on; // it has no word for it
         }
-        self.device.drying
+        let device = &self.device;
+        // The firmware goes on saying that the programme runs while it does something else.
+        let in_mode = device.on == Some(true) && device.mode == Some(Mode::Drying);
+        device.drying.map(|runs| runs && in_mode)
     }
 
     /// What is left of it, seconds, and when that was so. While it stands still the firmware tells
     /// how long the next one would take; that is not what is left.
     pub(super) fn drying_remaining(&self, now: Millis) -> Option<(u32, Millis)> {
         if !self.dries() {
-            let runs = self.device.drying == Some(true);
+            let runs = self.is_drying() == Some(true);
             return self.device.remaining.filter(|_| runs);
         }
         let left = self.drying.until.saturating_sub(now).div_ceil(1_000);

@@ -96,11 +96,11 @@ impl Session {
             self.follow = Follow::default();
             return;
         }
+        self.look_at_bed(); // it may go off while a forced off is not obeyed yet
         let (true, Some(bed)) = (self.wish.ack == self.forced_offs, self.bed()) else {
             self.follow.target = None;
             return;
         };
-        self.look_at_bed();
         if self.follow.held || self.wish.dry {
             self.follow.target = None;
             return;

@@ -465,8 +465,10 @@ impl Session {
     fn trouble(&self) -> Option<Trouble> {
         let kept = self.retained.first().map(Arc::clone);
         let kept = kept.map(Trouble::RetainedCommand);
-        kept.or_else(|| self.device.trouble.clone())
-            .or_else(|| self.guard_trouble())
+        let all = [kept, self.device.trouble.clone(), self.guard_trouble()];
+        // What stands in the way of heat comes first: who sets a target must be told of it.
+        let blocks = all.iter().flatten().find(|trouble| trouble.blocks_heat());
+        blocks.or_else(|| all.iter().flatten().next()).cloned()
     }
 
     /// Ends at once, because the device is off, or somebody else's duty now: without a will.
@@ -505,7 +507,10 @@ impl Session {
             self.look_at_bed(); // it may have gone off just before
             self.follow.hold();
         }
-        if wish.target.total_cmp(&self.wish.target).is_ne() || wish.dry != self.wish.dry {
+        // After a forced off the same target is a new one: somebody has set it again.
+        let again = wish.target > 0.0 && wish.ack != self.wish.ack;
+        let other = wish.target.total_cmp(&self.wish.target).is_ne() || wish.dry != self.wish.dry;
+        if again || other {
             self.wish_changed_at = now;
             self.drying_wish(now);
             self.device.external_on_allowed = false;
@@ -530,6 +535,7 @@ impl Session {
         self.around = Surroundings::default();
         self.tripped = false;
         self.chamber_missing = false;
+        self.device.external_on_allowed = false;
         self.renewed_at = now;
         // A new printer starts with off, and its wishes count only once it is ready.
         self.wish(

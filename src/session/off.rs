@@ -147,6 +147,12 @@ impl OffWatch {
         self.known_at.is_some_and(|at| now < at + KNOWN_FOR)
     }
 
+    /// Nobody can say that it is off now: it was never seen, or too long ago, or the chamber has
+    /// become warmer since.
+    pub(super) fn is_doubtful(&self, now: Millis) -> bool {
+        self.risen || !self.is_known(now)
+    }
+
     /// When the next snapshot is wanted, given when one would prove something and when the last
     /// one was taken.
     pub(super) fn next_look(&self, proof_from: Millis, last_look: Millis) -> Millis {

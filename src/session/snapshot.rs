@@ -164,6 +164,8 @@ pub enum Trouble {
     StillHeats,
     /// It says that it is off, and the chamber is being heated.
     HeatsOn,
+    /// It takes no new connection, and without one nobody can say whether it is off.
+    CannotAsk,
     /// Somebody else keeps setting it to something else.
     Overruled,
     /// The broker keeps a command on this topic and repeats it at every connect of the device.
@@ -187,6 +189,12 @@ impl Trouble {
             Self::HeatsOn => "the device says that it is off, but the chamber has become 15 C \
                               warmer since; if nothing else heats it, pull the plug of the device"
                 .into(),
+            Self::CannotAsk => {
+                "nobody can say whether the device is off, because no new connection \
+                                reaches it; it is told again every minute. Close other programs \
+                                and web pages that use it, or look at it"
+                    .into()
+            }
             Self::Overruled => "the device was set to something else again and again; look for \
                                 another program that controls it"
                 .into(),
@@ -205,7 +213,11 @@ impl Trouble {
         match self {
             Self::Device(fault) => fault.is_sensor(),
             Self::RetainedCommand(_) | Self::Unguarded(_) => true,
-            Self::WillNotStayOff | Self::StillHeats | Self::HeatsOn | Self::Overruled => false,
+            Self::WillNotStayOff
+            | Self::StillHeats
+            | Self::HeatsOn
+            | Self::CannotAsk
+            | Self::Overruled => false,
         }
     }
 }
@@ -250,6 +262,7 @@ mod tests {
             (Trouble::WillNotStayOff, false),
             (Trouble::StillHeats, false),
             (Trouble::HeatsOn, false),
+            (Trouble::CannotAsk, false),
             (Trouble::Overruled, false),
         ] {
             assert_eq!(trouble.blocks_heat(), blocks, "{trouble:?}");

@@ -14,6 +14,8 @@ use super::{Claim, Command, Conn, Millis, Session, Trouble};
 const LOOK_HEATING: Millis = 60_000;
 /// After a look that failed.
 const LOOK_AGAIN: Millis = 2_000;
+/// Off whose effect cannot be looked at is said again this often. Each is a flash save there.
+const OFF_UNSEEN: Millis = 60_000;
 /// Reports only prove that the device is heard, not that it hears: heat may be on its way for a
 /// few retransmissions more, and whoever looks too early takes that for somebody's off.
 const HEAT_ARRIVES: Millis = 5_000;
@@ -117,6 +119,9 @@ impl Session {
             return; // older than what it should tell about
         }
         self.device.last_look = now;
+        if self.device.trouble == Some(Trouble::CannotAsk) {
+            self.device.trouble = None;
+        }
         self.device.doubt_at = None;
         self.device.firmware = report.firmware.or(self.device.firmware);
         match report.on {
@@ -128,8 +133,10 @@ impl Session {
     }
 
     fn snapshot_says_on(&mut self, now: Millis) {
-        if self.want() != Want::Off {
-            return;
+        match self.want() {
+            Want::Heat(_) => return,
+            Want::LeaveOn => return self.off.seen_on(),
+            Want::Off => {}
         }
         let was_off = self.device.on == Some(false);
         self.device.on = Some(true);
@@ -203,7 +210,7 @@ impl Session {
     /// A button, most likely: other clients' writes are not pushed.
     fn pushed_on(&mut self, now: Millis) {
         self.device.declined_at = None; // the last press counts
-        if self.want() != Want::Off {
+        if let Want::Heat(_) = self.want() {
             return;
         }
         let was_off = self.device.on == Some(false);
@@ -214,9 +221,22 @@ impl Session {
         }
     }
 
-    /// A fresh snapshot could not be had.
+    /// A fresh snapshot could not be had. A device that takes no new connection can still be told on
+    /// the one there is, and is, for as long as it is not known to be off.
     pub(super) fn look_failed(&mut self, now: Millis) {
         self.device.last_look = now;
+        let (Want::Off, Some(main)) = (self.want(), &self.main) else {
+            return;
+        };
+        let due = main.off_at.is_none_or(|at| now >= at + OFF_UNSEEN);
+        if main.phase != Phase::Live || !self.off.is_doubtful(now) || !due {
+            return;
+        }
+        if main.off_at.is_some() && self.device.trouble.is_none() {
+            self.device.trouble = Some(Trouble::CannotAsk);
+            self.tell(now, Trouble::CannotAsk.text());
+        }
+        self.device.on = None;
     }
 
     /// From when on a connection must be opened so that its snapshot proves something: after our

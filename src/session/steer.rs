@@ -33,12 +33,17 @@ impl Session {
                 Setting::Heat(self.target())
             });
         }
-        let may_stay_on =
-            self.device.external_on_allowed || self.config.on_external_on == OnExternalOn::LookOn;
-        if may_stay_on && self.owned && self.wish.armed && self.wish.target <= 0.0 {
+        let was_left_on = self.device.external_on_allowed && self.device.on != Some(false);
+        let looks_on = self.config.on_external_on == OnExternalOn::LookOn;
+        if (self.may_stay_on() && was_left_on) || (looks_on && self.wants_nothing()) {
             return Want::LeaveOn;
         }
         Want::Off
+    }
+
+    /// A printer that is ready has no target. One that is not ready wants the device off.
+    pub(super) fn wants_nothing(&self) -> bool {
+        self.owned && self.wish.armed && self.wish.target <= 0.0
     }
 
     /// Klipper's wish, and what it takes to get there. The device knows no limit: this is the

@@ -43,8 +43,11 @@ impl Session {
             self.device.declined_at = None; // the last press counts
         }
         let was = self.device.on;
-        if self.want() != Want::Off || was == Some(true) {
-            return;
+        match self.want() {
+            Want::Heat(_) => return,
+            Want::LeaveOn => return self.off.seen_on(),
+            Want::Off if was == Some(true) => return,
+            Want::Off => {}
         }
         self.off.seen_on();
         if was.is_none() {

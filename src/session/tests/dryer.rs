@@ -84,6 +84,26 @@ fn dryer_status_says_that_it_dries_only_while_it_does() {
     assert_eq!(world.snapshot().drying, Some(false));
 }
 
+/// The firmware leaves its programme running when another mode is chosen.
+#[test]
+fn dryer_status_does_not_say_that_it_dries_while_the_chamber_is_heated() {
+    for firmware in [Firmware::V1_0_3, Firmware::V0_0_0] {
+        let setup = Setup {
+            firmware,
+            ..Setup::default()
+        };
+        let mut world = drying_with(config(), &setup);
+        assert_ne!(world.snapshot().drying, Some(false), "{firmware:?}");
+        world.set_target(45.0);
+        for _ in 0..2 {
+            world.run(70_000); // and after a look
+            let snapshot = world.snapshot();
+            assert_ne!(snapshot.drying, Some(true), "{firmware:?}");
+            assert_eq!(snapshot.remaining, None, "{firmware:?}");
+        }
+    }
+}
+
 #[test]
 fn dryer_ends_by_itself_and_nobody_is_alarmed() {
     let mut world = drying();

@@ -364,3 +364,26 @@ fn follow_bed_waits_where_a_cutoff_refuses() {
     world.run(5_000);
     is_at(&world, 60.0);
 }
+
+/// With `on_lost: warn` Klipper keeps its target after a forced off.
+#[test]
+fn follow_bed_goes_on_after_a_forced_off_that_was_never_obeyed() {
+    let mut world = following();
+    world.klipper.stalled = true;
+    world.broadcast(r#"{"settings":{"ptc_sensor_status":2}}"#);
+    world.run(1_000);
+    assert_eq!(world.snapshot().forced_offs, 1);
+    world.session.surround(super::super::Surroundings {
+        bed: Some(0.0),
+        ..Default::default()
+    });
+    world.tell(super::super::Input::Tick); // the print is over, and the next one begins
+    world.around.bed = Some(100.0);
+    world.broadcast(r#"{"settings":{"ptc_sensor_status":0}}"#);
+    world.klipper.stalled = false;
+    world.klipper.obeyed = 1;
+    world.klipper.target = 0.0;
+    world.klipper.bed_was_off = true;
+    world.run(10_000);
+    is_at(&world, 60.0);
+}

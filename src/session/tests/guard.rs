@@ -360,3 +360,23 @@ fn one_writer_a_device_of_another_process_is_left_alone_until_it_is_free() {
     world.run(10_000);
     assert_eq!(world.snapshot().link, Link::Connected);
 }
+
+#[test]
+fn r8_a_missing_guard_is_told_first_whatever_else_is_wrong() {
+    let mut world = World::new(Config {
+        guard: true,
+        ..Config::default()
+    });
+    world.tell(Input::Guard(&Guard::Watching));
+    world.run(4_000);
+    world.device.fault(crate::sim::Fault::Heater);
+    world.set_target(45.0);
+    world.run(20_000);
+    let fault = Trouble::Device(crate::dialect::Fault::Heater);
+    assert_eq!(world.snapshot().fault, Some(fault.clone()));
+    world.tell(Input::Guard(&Guard::Gone("no memory".into())));
+    let told = world.snapshot().fault.unwrap();
+    assert!(told.blocks_heat(), "{told:?}");
+    world.tell(Input::Guard(&Guard::Watching));
+    assert_eq!(world.snapshot().fault, Some(fault));
+}

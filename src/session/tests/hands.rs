@@ -353,3 +353,24 @@ fn r2_a_device_that_heats_on_after_off_is_a_fault_in_words() {
         assert_eq!(snapshot.forced_offs, 0, "there is no target to drop");
     }
 }
+
+/// With `on_lost: warn` Klipper keeps its target after a forced off, and does not count as obeying.
+#[test]
+fn r3_the_same_target_after_a_forced_off_is_a_new_wish() {
+    let mut world = World::heating();
+    world.run(20_000);
+    world.klipper.stalled = true; // it keeps its target
+    press(&mut world, Button::Power);
+    world.run(3_000);
+    let snapshot = world.snapshot();
+    assert_eq!(snapshot.forced_offs, 1, "{:?}", world.lines);
+    assert!(world.texts().is_empty(), "it is off already");
+    world.lines.clear();
+    world.klipper.stalled = false;
+    world.klipper.obeyed = snapshot.forced_offs;
+    world.set_target(45.0);
+    world.run(5_000);
+    assert_eq!(world.state(), (1, 45), "{:?}", world.lines);
+    assert!(world.lines.is_empty(), "{:?}", world.lines);
+    assert_eq!(world.texts(), [HEAT_45]);
+}

@@ -198,3 +198,31 @@ fn r2_a_device_that_may_stay_on_is_looked_at_every_five_minutes() {
     let (at, _) = until_look(&mut session, 1_000, 400_000).unwrap();
     assert!((300_000..301_000).contains(&at), "{at}");
 }
+
+/// A device may go on talking and take no new connection: all it can still be told is off, on the
+/// connection that there is.
+#[test]
+fn r2_off_that_cannot_be_asked_for_is_said_again() {
+    let mut world = World::connected();
+    world.run(10_000);
+    world.unreachable = true;
+    world.run(300_000); // off was known so long
+    world.sent.clear();
+    let heat = br#"{"settings":{"work_mode":2,"set_temp":70,"work_on":true}}"#;
+    let _ = world.device.handle_text(heat);
+    world.run(61_000 + 12_000);
+    assert_eq!(world.state().0, 0, "{:?} {:?}", world.sent, world.lines);
+    world.run(3_600_000);
+    let offs = world.sent.len();
+    assert!((55..=65).contains(&offs), "R6: {offs} in an hour");
+    assert_eq!(world.snapshot().fault, Some(Trouble::CannotAsk));
+    let told = world
+        .lines
+        .iter()
+        .filter(|line| line.contains("no new connection reaches it"));
+    assert_eq!(told.count(), 1, "{:?}", world.lines);
+    world.unreachable = false;
+    world.run(20_000);
+    assert!(world.snapshot().off_known);
+    assert_eq!(world.snapshot().fault, None);
+}
