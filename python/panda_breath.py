@@ -1009,6 +1009,7 @@ class PandaBreath:
         if self._is_stuck():
             if not self.was_stuck:
                 self.was_stuck = True
+                self.hand += 1  # the driver does not know of this one, and follow_bed would go on
                 self._target_dropped(eventtime, STUCK, True)
         else:
             self.was_stuck = False

@@ -185,6 +185,23 @@ def test_r3_a_forced_off_goes_before_what_is_asked_for(make: Make, session: Sess
     assert session.heat == 0.0
 
 
+def test_r7_what_a_stuck_driver_dropped_is_not_followed_again(
+    make: Make, session: Session
+) -> None:
+    host = printer(make, session)
+    hand = session.wish.hand
+    session.state.follow = (60.0, hand)
+    beat(host, session, 1)
+    assert session.heat == 60.0
+    session.stuck = True
+    beat(host, session, 1)
+    assert target(host) == 0.0
+    session.stuck = False  # before a second look, in which the target would be refused
+    beat(host, session, 3)
+    assert (target(host), session.heat) == (0.0, 0.0)
+    assert session.wish.hand == hand + 1, "the session is told that it must wait"
+
+
 def test_r3_nothing_is_followed_in_shutdown(make: Make, session: Session) -> None:
     host = printer(make, session)
     host.gcode("M112")
