@@ -1013,6 +1013,8 @@ class PandaBreath:
                 self._target_dropped(eventtime, STUCK, True)
         else:
             self.was_stuck = False
+        if self.ack != self.obeyed and not self._is_printing(eventtime):  # on_lost: warn
+            self._target_dropped(eventtime, "nothing prints any more", False)
         if self.pause_deadline is not None and eventtime >= self.pause_deadline:
             self.pause_deadline = None
             self._shut_down("PAUSE could not begin within %g s" % (self.options.pause_timeout,))
@@ -1052,7 +1054,7 @@ class PandaBreath:
         target = desire.heater.target_temp
         on_lost = self.options.on_lost
         printing = failed and self.armed and self._is_printing(eventtime)
-        if printing and on_lost == "warn":
+        if printing and target and on_lost == "warn" and why != STUCK:
             # The target stays, without effect, so that verify_heater sees what is missing.
             self._say("%s. The heater is off; verify_heater will end the print" % (why,))
             return
@@ -1066,7 +1068,7 @@ class PandaBreath:
             "%s. Its target of %.1f C was dropped; to set it again: "
             "SET_HEATER_TEMPERATURE HEATER=%s TARGET=%g" % (why, target, desire.short_name, target)
         )
-        if not printing:
+        if not printing or on_lost == "warn":
             return
         if on_lost == "pause" and self._pause_resume():
             if self.pause_deadline is None:

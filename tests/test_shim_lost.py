@@ -281,6 +281,67 @@ def test_warn_a_new_target_after_the_warning_heats(
     assert session.heat == 45.0
 
 
+def test_warn_says_off_only_where_it_is(make: Make, session: Session, tmp_path: Path) -> None:
+    """Nobody knows what a driver that does not turn has done, so its target goes."""
+    setup = Setup(make, session, tmp_path, "on_lost: warn")
+    setup.print(LONG_PRINT)
+    session.stuck = True
+    setup.host.advance(3.0)
+    session.stuck = False
+    setup.host.advance(3.0)
+    assert (setup.target, session.heat) == (0.0, 0.0)
+    assert f"restart the Klipper service. Its target of 45.0 C was dropped; {AGAIN}" in setup.console()
+    assert "verify_heater" not in setup.console()
+    assert setup.host.state == "ready"
+    assert setup.host.status("virtual_sdcard")["is_active"]
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+def test_warn_without_a_target_ends_no_print(
+    make: Make, session: Session, tmp_path: Path, stuck: bool
+) -> None:
+    setup = Setup(make, session, tmp_path, "on_lost: warn")
+    setup.host.gcode("SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=0")
+    setup.print(LONG_PRINT)
+    if stuck:
+        session.stuck = True
+    else:
+        session.lose("no reading")
+    setup.host.advance(3.0)
+    words = "does not answer" if stuck else "no reading"
+    assert setup.console().count(words) == 1
+    assert "verify_heater" not in setup.console()
+
+
+def test_warn_ends_with_the_print(make: Make, session: Session, tmp_path: Path) -> None:
+    """Or verify_heater would shut a printer down that has nothing to do."""
+    setup = Setup(make, session, tmp_path, "on_lost: warn")
+    setup.print("G4 P400\n" * 30)
+    session.force_off("the device reports: a protective stop")
+    setup.host.advance(2.0)
+    assert setup.target == 45.0
+    setup.host.advance(30.0)
+    assert not setup.host.status("virtual_sdcard")["is_active"]
+    assert (setup.target, session.wish.ack) == (0.0, 1)
+    assert f"nothing prints any more. Its target of 45.0 C was dropped; {AGAIN}" in setup.console()
+    setup.host.advance(1800.0)
+    assert setup.host.state == "ready"
+    assert setup.console().count("nothing prints any more") == 1
+
+
+def test_warn_that_was_answered_with_a_target_does_not_end_with_the_print(
+    make: Make, session: Session, tmp_path: Path
+) -> None:
+    setup = Setup(make, session, tmp_path, "on_lost: warn")
+    setup.print("G4 P400\n" * 30)
+    session.force_off("the device reports: a protective stop")
+    setup.host.advance(2.0)
+    setup.host.gcode("SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=45", limit=2.0)
+    setup.host.advance(60.0)
+    assert setup.host.status("idle_timeout")["state"] != "Printing"
+    assert (setup.target, session.heat) == (45.0, 45.0)
+
+
 def test_pause_that_cannot_begin_shuts_down_after_pause_timeout_and_not_before(
     make: Make, session: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
