@@ -1017,7 +1017,8 @@ class PandaBreath:
             self._target_dropped(eventtime, "nothing prints any more", False)
         if self.pause_deadline is not None and eventtime >= self.pause_deadline:
             self.pause_deadline = None
-            self._shut_down("PAUSE could not begin within %g s" % (self.options.pause_timeout,))
+            if not self._is_paused(eventtime):
+                self._shut_down("PAUSE could not begin within %g s" % (self.options.pause_timeout,))
         return eventtime + REPORT_TIME
 
     def _feed_chamber(self):
@@ -1079,23 +1080,44 @@ class PandaBreath:
             self._shut_down(why)
 
     def _pause(self, eventtime):
+        sdcard = self.printer.lookup_object("virtual_sdcard", None)
+        from_file = sdcard is not None and sdcard.is_active()
         try:
             self._pause_resume().send_pause_command()
             with self.gcode.get_mutex():
                 if self.pause_deadline is None:
                     return
                 self.pause_deadline = None
+                eventtime = self.reactor.monotonic()
+                # Other commands had their turn meanwhile, and PAUSE moves the head.
+                if self._is_paused(eventtime) or (from_file and self._has_ended(eventtime)):
+                    return
                 self.gcode.run_script_from_command("PAUSE")
         except Exception as e:
             logging.exception("%s: PAUSE failed", self.name)
             self._shut_down("PAUSE failed: %s" % (e,))
+
+    def _has_ended(self, eventtime):
+        """Whether the file that was stopped had nothing left, failed, or was given up."""
+        state = self.printer.lookup_object("print_stats").get_status(eventtime)["state"]
+        file = self.printer.lookup_object("virtual_sdcard").get_status(eventtime)
+        if state == "paused" and file["file_position"] >= file["file_size"]:
+            self._pause_resume().send_resume_command()  # it has yet to find its own end
+            return True
+        return state != "paused"
 
     def _shut_down(self, why):
         self.printer.invoke_shutdown("%s: %s" % (self.name, why))
 
     def _is_printing(self, eventtime):
         idle_timeout = self.printer.lookup_object("idle_timeout")
-        return idle_timeout.get_status(eventtime)["state"] == "Printing"
+        state = idle_timeout.get_status(eventtime)["state"]
+        # Any G-code makes it "Printing", in a paused print too; there nothing is to be paused.
+        return state == "Printing" and not self._is_paused(eventtime)
+
+    def _is_paused(self, eventtime):
+        pause_resume = self._pause_resume()
+        return pause_resume is not None and pause_resume.get_status(eventtime)["is_paused"]
 
     def _pause_resume(self):
         return self.printer.lookup_object("pause_resume", None)

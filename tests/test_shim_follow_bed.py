@@ -185,9 +185,7 @@ def test_r3_a_forced_off_goes_before_what_is_asked_for(make: Make, session: Sess
     assert session.heat == 0.0
 
 
-def test_r7_what_a_stuck_driver_dropped_is_not_followed_again(
-    make: Make, session: Session
-) -> None:
+def test_r7_what_a_stuck_driver_dropped_is_not_followed_again(make: Make, session: Session) -> None:
     host = printer(make, session)
     hand = session.wish.hand
     session.state.follow = (60.0, hand)

@@ -290,7 +290,7 @@ def test_warn_says_off_only_where_it_is(make: Make, session: Session, tmp_path: 
     session.stuck = False
     setup.host.advance(3.0)
     assert (setup.target, session.heat) == (0.0, 0.0)
-    assert f"restart the Klipper service. Its target of 45.0 C was dropped; {AGAIN}" in setup.console()
+    assert f"service. Its target of 45.0 C was dropped; {AGAIN}" in setup.console()
     assert "verify_heater" not in setup.console()
     assert setup.host.state == "ready"
     assert setup.host.status("virtual_sdcard")["is_active"]
@@ -437,6 +437,104 @@ def test_the_users_own_pause_macro_is_what_runs(
     setup.host.advance(3.0)
     assert "echo: parking" in setup.console()
     assert setup.is_paused
+
+
+PARKING = (
+    "[gcode_macro PAUSE]\nrename_existing: BASE_PAUSE\n"
+    "gcode:\n  RESPOND MSG=parking\n  BASE_PAUSE\n[respond]\n"
+)
+
+
+def parked(setup: Setup) -> int:
+    return setup.console().count("echo: parking")
+
+
+@pytest.mark.parametrize("on_lost", ["pause", "shutdown", "warn"])
+def test_a_paused_print_is_not_paused_again(
+    make: Make, session: Session, tmp_path: Path, on_lost: str
+) -> None:
+    """Somebody has their hands in the printer, and every G-code makes that "Printing"."""
+    setup = Setup(make, session, tmp_path, f"on_lost: {on_lost}\npause_timeout: 30\n{PARKING}")
+    setup.print(LONG_PRINT)
+    setup.host.gcode("PAUSE", limit=5.0)
+    setup.host.advance(5.0)
+    setup.host.launch(WAIT)
+    setup.host.advance(1.0)
+    assert setup.host.status("idle_timeout")["state"] == "Printing"
+    session.lose()
+    setup.host.advance(60.0)
+    assert setup.target == 0.0
+    assert f"Its target of 45.0 C was dropped; {AGAIN}" in setup.console()
+    assert parked(setup) == 1
+    assert setup.host.state == "ready"
+    assert setup.is_paused
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_print_that_was_paused_meanwhile_is_not_paused_again(
+    make: Make, session: Session, tmp_path: Path, waits: bool
+) -> None:
+    setup = Setup(make, session, tmp_path, f"pause_timeout: 30\n{PARKING}")
+    setup.print("G4 P5000\n" * 100)
+    paused = setup.host.launch(f"PAUSE\n{WAIT}" if waits else "PAUSE")  # waits for its turn
+    session.lose()
+    setup.host.advance(60.0)
+    assert parked(setup) == 1
+    assert setup.host.state == "ready"
+    assert setup.is_paused
+    assert paused.done is not waits
+
+
+def test_two_devices_that_are_lost_at_once_pause_once(
+    make: Make, driver: Driver, session: Session, tmp_path: Path
+) -> None:
+    second = "[panda_breath left]\nhost: 192.168.1.51\n"
+    setup = Setup(make, session, tmp_path, PARKING + second)
+    other = driver.session("192.168.1.51:80")
+    other.read(25.0)
+    setup.host.gcode("SET_HEATER_TEMPERATURE HEATER=left TARGET=45")
+    setup.print(LONG_PRINT)
+    session.lose()
+    other.lose()
+    setup.host.advance(5.0)
+    assert setup.host.status("heater_generic left")["target"] == setup.target == 0.0
+    assert parked(setup) == 1
+    assert setup.is_paused
+
+
+def test_a_print_that_has_ended_meanwhile_is_not_paused(
+    make: Make, session: Session, tmp_path: Path
+) -> None:
+    """Lost in its last command: what parks the head then is the end G-code, or somebody."""
+    setup = Setup(make, session, tmp_path, PARKING)
+    setup.print("G4 P5000\n")
+    session.lose()
+    setup.host.advance(20.0)
+    assert setup.target == 0.0
+    assert (parked(setup), setup.is_paused) == (0, False)
+    assert setup.host.status("print_stats")["state"] == "complete"
+    assert setup.host.state == "ready"
+    setup.host.gcode("SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=0")
+    session.read(25.0)
+    setup.host.gcode("SET_HEATER_TEMPERATURE HEATER=panda_breath TARGET=45")
+    setup.print(LONG_PRINT)  # the next one can be paused
+    session.lose()
+    setup.host.advance(5.0)
+    assert parked(setup) == 1
+    assert not setup.host.status("virtual_sdcard")["is_active"]
+
+
+def test_a_print_that_was_cancelled_meanwhile_is_not_paused(
+    make: Make, session: Session, tmp_path: Path
+) -> None:
+    setup = Setup(make, session, tmp_path, PARKING)
+    setup.print("G4 P5000\n" * 100)
+    setup.host.launch("CANCEL_PRINT")  # waits for its turn
+    session.lose()
+    setup.host.advance(20.0)
+    assert (parked(setup), setup.is_paused) == (0, False)
+    assert setup.host.status("print_stats")["state"] == "cancelled"
+    assert setup.host.state == "ready"
 
 
 def test_a_failure_hidden_by_a_later_choice_still_counts(
