@@ -633,6 +633,7 @@ class PandaBreath:
         self.device = self.state = None
         self.armed = False
         self.readings = self.ack = self.obeyed = self.failures = 0
+        self.heard = 0  # how much of it had happened when a target was set
         self.hand = 0  # how many targets were set by anybody but follow_bed
         self.is_broken = self.was_stuck = False
         self.pause_deadline = None
@@ -881,6 +882,7 @@ class PandaBreath:
         """Somebody sets a target: of the chamber, or of the dryer."""
         if degrees:
             self._check_target(desire, degrees)
+            self.heard = self.state.forced_offs
         before = desire.target
         desire.put(degrees)
         if degrees or before or not desire.dry:  # the dryer's 0 is no word about the chamber
@@ -1043,8 +1045,9 @@ class PandaBreath:
         self._say_wish()
 
     def _has_dried(self, why):
-        """The hours are over. What was set for the chamber meanwhile stays."""
-        self.dryer.put(0.0)
+        """The hours are over. What was set meanwhile, for the chamber or to dry on, stays."""
+        if self.heard != self.obeyed:
+            self.dryer.put(0.0)
         self.ack = self.obeyed
         self._say_wish()
         self._say(why)

@@ -332,6 +332,30 @@ def test_its_end_leaves_a_chamber_alone_that_was_set_just_then(
     assert session.heat == 45.0
 
 
+def test_its_end_leaves_a_target_alone_that_was_set_just_then(host: Host, session: Session) -> None:
+    dry(host, 55)
+    session.force_off("filament drying has ended after 4 h; the heater is off", failure=False)
+    session.state.dried = True
+    dry(host, 50)
+    beat(host, session, 2)
+    assert targets(host) == (0.0, 50.0)
+    assert (session.heat, session.wish.dry) == (50.0, True)
+    assert "// panda_breath: filament drying has ended after 4 h; the heater is off" in (
+        host.responses
+    )
+
+
+def test_its_end_ends_a_target_that_was_set_just_before(host: Host, session: Session) -> None:
+    dry(host, 50)
+    beat(host, session, 2)
+    dry(host, 55)
+    session.force_off("filament drying has ended after 4 h; the heater is off", failure=False)
+    session.state.dried = True
+    beat(host, session, 2)
+    assert targets(host) == (0.0, 0.0)
+    assert session.heat == 0.0
+
+
 def test_r3_a_forced_off_names_the_heater_that_was_dropped(host: Host, session: Session) -> None:
     dry(host, 55)
     session.force_off("the device was turned off by a button", failure=False)
