@@ -893,7 +893,8 @@ class PandaBreath:
             self.ack = self.obeyed  # whoever sets a target knows what was dropped before
         self._say_wish()
         if degrees and desire.dry:
-            self._warn_of_idle_timeout()
+            # Later, because a macro may set the timeout right after the target.
+            self.reactor.register_callback(self._warn_of_idle_timeout)
 
     def _yield_to(self, newest):
         """One device has one target: the newer one wins."""
@@ -906,7 +907,7 @@ class PandaBreath:
                     % (target, desire.short_name, newest.short_name)
                 )
 
-    def _warn_of_idle_timeout(self):
+    def _warn_of_idle_timeout(self, eventtime):
         seconds = self.printer.lookup_object("idle_timeout").idle_timeout
         drying = self.options.drying_hours * 3600
         if 0 < seconds < drying:

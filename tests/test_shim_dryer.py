@@ -265,6 +265,61 @@ def test_the_example_macros_set_the_timeout_and_put_it_back(make: Make, session:
     assert host.status("idle_timeout")["idle_timeout"] == 600.0
 
 
+def timeout(host: Host) -> Any:
+    return host.status("idle_timeout")["idle_timeout"]
+
+
+@pytest.mark.parametrize("end", ["hours", "button", "lost", "chamber", "off"])
+def test_the_example_macros_put_the_timeout_back_however_drying_ends(
+    make: Make, session: Session, end: str
+) -> None:
+    host = printer(make, session, DRY + DRYING)
+    host.gcode("DRY_PLA")
+    beat(host, session, 150)
+    assert timeout(host) == 15000.0, "not before it ends"
+    if end == "hours":
+        session.force_off("filament drying has ended after 4 h; the heater is off", failure=False)
+        session.state.dried = True
+    elif end == "button":
+        session.force_off("the device was turned off by a button", failure=False)
+    elif end == "lost":
+        session.force_off("no reading for 120 s")
+    elif end == "chamber":
+        heat(host, 45)
+    else:
+        host.gcode("TURN_OFF_HEATERS")
+    beat(host, session, 61)
+    assert targets(host)[1] == 0.0
+    assert timeout(host) == 600.0
+    host.gcode("SET_IDLE_TIMEOUT TIMEOUT=15000")
+    beat(host, session, 61)
+    assert timeout(host) == 15000.0, "nobody watches any longer"
+
+
+def test_the_example_macros_change_no_timeout_for_a_target_that_is_refused(
+    make: Make, session: Session
+) -> None:
+    host = printer(make, session, DRY + DRYING)
+    with pytest.raises(CommandError, match="filament is dried at 40 to 60 C"):
+        host.gcode("DRY_FILAMENT TEMP=70")
+    assert timeout(host) == 600.0
+
+
+def test_the_example_macros_leave_a_timeout_alone_that_somebody_else_has_set(
+    make: Make, session: Session
+) -> None:
+    host = printer(make, session, DRY + DRYING)
+    host.gcode("DRY_PLA")
+    host.gcode("SET_IDLE_TIMEOUT TIMEOUT=86400\nTURN_OFF_HEATERS")  # as a print's start
+    beat(host, session, 61)
+    assert timeout(host) == 86400.0
+    host = printer(make, session, DRY + DRYING + "[idle_timeout]\ntimeout: 90000\n")
+    host.gcode("DRY_PLA")
+    assert timeout(host) == 90000.0, "long enough"
+    host.gcode("DRY_STOP")
+    assert timeout(host) == 90000.0
+
+
 @pytest.mark.parametrize("last", ["M141 S0", "M191 S0"])
 def test_what_a_slicer_writes_after_its_end_code_does_not_stop_drying(
     make: Make, session: Session, last: str
@@ -403,7 +458,8 @@ def test_it_cannot_be_calibrated(host: Host, session: Session) -> None:
 def test_live_filament_is_dried_and_that_ends(tmp_path: Path) -> None:
     speed = ("--speed", "600")  # an hour in 6 s
     device = Simulator(tmp_path / "simulator", "--identity", "02aabbcc0d01", *speed)
-    config = device.section(options="dryer: True\ndrying_hours: 1\n") + SLICER
+    config = device.section(options="dryer: True\ndrying_hours: 1\n")
+    config += SLICER + DRYING
     printer = printer_from_environment(config, tmp_path / "printer")
 
     def status(name: str = "panda_breath") -> dict[str, Any]:
@@ -416,7 +472,7 @@ def test_live_filament_is_dried_and_that_ends(tmp_path: Path) -> None:
         printer.start()
         wait_for(lambda: status()["temperature"])
         mark = device.mark()
-        printer.gcode("SET_HEATER_TEMPERATURE HEATER=panda_breath_dryer TARGET=55")
+        printer.gcode("DRY_PLA")
         device.wait_for("state", mark, work_on=1, work_mode=3)
         assert device.frames()[-1] == {
             "work_mode": 3,
@@ -433,6 +489,9 @@ def test_live_filament_is_dried_and_that_ends(tmp_path: Path) -> None:
         printer.wait_for(lambda: status(DRYER)["target"] == 0.0)
         words = "filament drying has ended"
         printer.wait_for(lambda: any(words in line for line in printer.console()))
+        printer.gcode("_DRY_WATCH")  # as a minute later
+        # Kalico does not tell what it is.
+        assert printer.query({"idle_timeout": None})["idle_timeout"].get("idle_timeout", 600) == 600
         assert printer.info()["state"] == "ready"
     finally:
         printer.close()
