@@ -636,7 +636,7 @@ class PandaBreath:
         self.heard = 0  # how much of it had happened when a target was set
         self.hand = 0  # how many targets were set by anybody but follow_bed
         self.is_broken = self.was_stuck = False
-        self.pause_deadline = None
+        self.pause_deadline = self.wait_deadline = None
         heaters = self.printer.load_object(config, "heaters")
         heaters.add_sensor_factory(self.name, self._make_sensor)
         self.printer.lookup_object("pins").register_chip(self.name, self)
@@ -1022,6 +1022,13 @@ class PandaBreath:
             self.pause_deadline = None
             if not self._is_paused(eventtime):
                 self._shut_down("PAUSE could not begin within %g s" % (self.options.pause_timeout,))
+        if self.wait_deadline is not None and eventtime >= self.wait_deadline:
+            self.wait_deadline = None
+            self._say(
+                "G-code is still in the same command after %g s; if it waits for the chamber "
+                "(M191, TEMPERATURE_WAIT), only M112 ends that, or HEATER_INTERRUPT in Kalico"
+                % (self.options.pause_timeout,)
+            )
         return eventtime + REPORT_TIME
 
     def _feed_chamber(self):
@@ -1074,6 +1081,8 @@ class PandaBreath:
             "SET_HEATER_TEMPERATURE HEATER=%s TARGET=%g" % (why, target, desire.short_name, target)
         )
         if not printing or on_lost == "warn":
+            self.wait_deadline = eventtime + self.options.pause_timeout
+            self.reactor.register_callback(self._wait_for_turn)
             return
         if on_lost == "pause" and self._pause_resume():
             if self.pause_deadline is None:
@@ -1082,6 +1091,10 @@ class PandaBreath:
                 self.reactor.register_callback(self._pause)
         else:
             self._shut_down(why)
+
+    def _wait_for_turn(self, eventtime):
+        with self.gcode.get_mutex():
+            self.wait_deadline = None
 
     def _pause(self, eventtime):
         sdcard = self.printer.lookup_object("virtual_sdcard", None)

@@ -119,6 +119,32 @@ def test_r9_heat_is_not_set_again_by_itself(make: Make, session: Session, tmp_pa
     assert {wish.target for wish in session.wishes[-25:]} == {0.0}
 
 
+def test_r9_an_off_by_hand_in_a_wait_is_said_again_because_the_wait_never_ends(
+    make: Make, session: Session, tmp_path: Path
+) -> None:
+    setup = Setup(make, session, tmp_path, "pause_timeout: 30")
+    setup.print(WAITING_PRINT)
+    session.force_off("the device was turned off by a button", failure=False)
+    setup.host.advance(29.0)
+    assert "M112" not in setup.console()
+    setup.host.advance(300.0)
+    assert setup.console().count("still in the same command after 30 s; if it waits for") == 1
+    assert setup.host.state == "ready"
+    assert setup.host.status("virtual_sdcard")["is_active"]
+
+
+@pytest.mark.parametrize("lines", [LONG_PRINT, "G4 P20000\n" * 10, ""])
+def test_r9_an_off_by_hand_without_a_wait_is_said_once(
+    make: Make, session: Session, tmp_path: Path, lines: str
+) -> None:
+    setup = Setup(make, session, tmp_path, "pause_timeout: 30")
+    if lines:
+        setup.print(lines)
+    session.force_off("the device was turned off by a button", failure=False)
+    setup.host.advance(100.0)
+    assert "same command" not in setup.console()
+
+
 # R3: a wish counts only if it knows what was dropped
 
 
