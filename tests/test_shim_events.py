@@ -32,8 +32,9 @@ class Print:
         folder: Path,
         options: str,
         first: str = "",
+        rest: str = "G4 P200\n" * 3000,
     ) -> None:
-        (folder / "part.gcode").write_text(first + "G4 P200\n" * 3000)
+        (folder / "part.gcode").write_text(first + rest)
         config = f"[pause_resume]\n[virtual_sdcard]\npath: {folder}\n"
         self.simulator = simulator
         self.printer: Printer = start(simulator.section(options=options) + config)
@@ -152,6 +153,50 @@ def test_r9_a_protective_stop_in_a_print_is_target_zero_and_pause(
     assert heat(45) not in simulator.frames(job.mark)
     set_target(job.printer, 44)
     simulator.wait_for("state", job.mark, work_on=1, set_temp=44)
+
+
+PARKING = (
+    "[gcode_macro PAUSE]\nrename_existing: BASE_PAUSE\n"
+    "gcode:\n  RESPOND MSG=parking\n  BASE_PAUSE\n[respond]\n"
+)
+
+
+@pytest.mark.parametrize("end", ["", "CANCEL_PRINT"])
+def test_a_print_that_ends_before_pause_can_begin_is_not_paused(
+    start: Start, simulate: Simulate, tmp_path: Path, end: str
+) -> None:
+    simulator = simulate()
+    job = Print(start, simulator, tmp_path, PARKING, rest="G4 P6000\n" * (2 if end else 1))
+    if end:
+        job.printer.gcode_later(end)  # waits for its turn
+        time.sleep(0.5)
+    simulator.inject("fault ptc-open")
+    job.printer.wait_for(lambda: job.target == 0.0)
+    assert job.query("virtual_sdcard")["is_active"], "G4 still runs"
+    state = "cancelled" if end else "complete"
+    job.printer.wait_for(lambda: job.query("print_stats")["state"] == state)
+    time.sleep(1.0)
+    assert not job.query("pause_resume")["is_paused"]
+    assert not job.query("virtual_sdcard")["is_active"]
+    assert "parking" not in job.console()
+    assert job.printer.info()["state"] == "ready"
+
+
+def test_a_print_that_is_paused_is_not_paused_again(
+    start: Start, simulate: Simulate, tmp_path: Path
+) -> None:
+    simulator = simulate()
+    job = Print(start, simulator, tmp_path, "pause_timeout: 2\n" + PARKING)
+    job.printer.gcode("PAUSE")
+    job.printer.gcode_later("G4 P5000")
+    job.printer.wait_for(lambda: job.query("idle_timeout")["state"] == "Printing")
+    simulator.inject("fault ptc-open")
+    job.printer.wait_for(lambda: job.target == 0.0)
+    job.printer.wait_for(lambda: job.query("idle_timeout")["state"] != "Printing")
+    assert job.console().count("parking") == 1
+    assert "still in the same command after 2 s" in job.console()
+    assert job.query("pause_resume")["is_paused"]
+    assert job.printer.info()["state"] == "ready"
 
 
 def test_r9_the_mode_buttons_in_a_print(start: Start, simulate: Simulate, tmp_path: Path) -> None:
