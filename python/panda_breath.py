@@ -1115,13 +1115,13 @@ class PandaBreath:
             self._shut_down("PAUSE failed: %s" % (e,))
 
     def _has_ended(self, eventtime):
-        """Whether the file that was stopped had nothing left, failed, or was given up."""
+        """Whether the file that was stopped had nothing left, or was given up."""
         state = self.printer.lookup_object("print_stats").get_status(eventtime)["state"]
         file = self.printer.lookup_object("virtual_sdcard").get_status(eventtime)
         if state == "paused" and file["file_position"] >= file["file_size"]:
             self._pause_resume().send_resume_command()  # it has yet to find its own end
             return True
-        return state != "paused"
+        return state not in ("paused", "printing")
 
     def _shut_down(self, why):
         self.printer.invoke_shutdown("%s: %s" % (self.name, why))
