@@ -133,6 +133,49 @@ fn a_recording_of_others_cannot_write_on_the_terminal() {
 }
 
 #[test]
+fn a_device_that_dries_or_obeys_a_printer_for_minutes_is_let_alone() {
+    let mut lines = vec![
+        json!({"panda_breath_recording": 1, "program": "0", "started": "then"}),
+        json!({"ms": 0, "event": "opened"}),
+    ];
+    for half in 0..1_200_u64 {
+        let ms = half * 500;
+        // Auto, then a cycle of drying that ends, then auto again, off and on.
+        let (mode, running, on) = match half / 120 {
+            1..=4 => (3, u64::from(half < 500), 1),
+            7 => (1, 0, 0),
+            _ => (1, 0, 1),
+        };
+        if half % 20 == 0 {
+            let settings = json!({"fw_version": "V1.0.3", "work_on": on, "work_mode": mode,
+                "set_temp": 60, "filtertemp": 30, "hotbedtemp": 80, "isrunning": running,
+                "remaining_seconds": running * 600_u64.saturating_sub(half)});
+            lines.push(json!({"ms": ms, "event": "refreshed"}));
+            lines.push(json!({"ms": ms, "event": "opened"}));
+            let message = json!({"ap": {"ssid": "unit 1"}, "settings": settings});
+            lines.push(json!({"ms": ms, "event": "message", "message": message}));
+        }
+        let message = json!({"settings": {"warehouse_temper": 20 + half / 30}});
+        lines.push(json!({"ms": ms + 1, "event": "message", "message": message}));
+    }
+    let lines: Vec<_> = lines.iter().map(Value::to_string).collect();
+    let text = lines.join("\n");
+    assert_eq!(
+        said(&text, Wanted::WhatItDoes),
+        ["0:00:00.0 connected to the device, firmware V1.0.3, device 905a"]
+    );
+    let all = format!("{:?}", conclude(&text, Wanted::WhatItDoes));
+    assert!(all.contains("drying: Some(true)") && all.contains("fault: None"));
+    assert!(
+        !all.contains("fault: Some") && !all.contains("lost: true"),
+        "{all}"
+    );
+    // With a heater of Klipper's that is off it would have been turned off.
+    let said = said(&text, Wanted::Always(0.0));
+    assert!(said[1].contains("turning it off"), "{said:?}");
+}
+
+#[test]
 fn what_time_had_brought_to_a_recorder_that_was_killed_is_no_difference() {
     let header = json!({"panda_breath_recording": 1, "program": "0", "started": "then"});
     let settings = json!({"fw_version": "V1.0.3", "work_on": 0, "work_mode": 2, "set_temp": 50});
