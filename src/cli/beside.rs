@@ -11,7 +11,7 @@ pub(crate) struct Beside {
     file: File,
     place: PathBuf,
     /// Where it is until then; a pipe or a terminal is written to at once.
-    beside: Option<PathBuf>,
+    temporary: Option<PathBuf>,
 }
 
 impl Beside {
@@ -21,41 +21,41 @@ impl Beside {
         let old = fs::metadata(&place).ok();
         if old.as_ref().is_some_and(|old| !old.is_file()) {
             let file = OpenOptions::new().write(true).open(&place)?;
-            let beside = None;
+            let temporary = None;
             return Ok(Self {
                 file,
                 place,
-                beside,
+                temporary,
             });
         }
         let Some(name) = place.file_name() else {
             return Err(io::Error::other("not the name of a file"));
         };
         let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
-        let beside = place.with_file_name(name);
+        let temporary = place.with_file_name(name);
         let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).open(&beside)?;
+        let file = options.write(true).create_new(true).open(&temporary)?;
         if let Some(old) = old {
             let _ = file.set_permissions(old.permissions());
         }
         Ok(Self {
             file,
             place,
-            beside: Some(beside),
+            temporary: Some(temporary),
         })
     }
 
     /// Puts it where it belongs; what is written later is written there. An old file is replaced only
     /// if that is wanted.
     pub(crate) fn put(&mut self, replace: bool) -> io::Result<()> {
-        let Some(beside) = &self.beside else {
+        let Some(temporary) = &self.temporary else {
             return Ok(());
         };
         if !replace && self.place.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        fs::rename(beside, &self.place)?;
-        self.beside = None;
+        fs::rename(temporary, &self.place)?;
+        self.temporary = None;
         Ok(())
     }
 }
@@ -72,8 +72,8 @@ impl Write for Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        if let Some(beside) = &self.beside {
-            let _ = fs::remove_file(beside);
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::remove_file(temporary);
         }
     }
 }

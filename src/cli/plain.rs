@@ -1,6 +1,8 @@
 //! Text that a file or somebody else has brought, fit for a terminal: it cannot move the cursor, set
 //! colours, begin a line that looks like one of ours, or turn the direction of reading round.
 
+use std::fmt::Write;
+
 /// With `?` for what is not to be seen.
 pub(crate) fn plain(text: &str) -> String {
     text.replace(is_unseen, "?")
@@ -11,7 +13,8 @@ pub(crate) fn plain_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if is_unseen(c) {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            // Writing to a string never fails.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);
         }

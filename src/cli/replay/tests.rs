@@ -111,7 +111,7 @@ fn a_recording_of_others_cannot_write_on_the_terminal() {
     let mut text = lines.map(|line| line.to_string()).join("\n");
     for bad in [false, true] {
         if bad {
-            text.push_str(&format!("\n{evil}\n"));
+            text = format!("{text}\n{evil}\n");
         }
         std::fs::write(&path, &text).unwrap();
         for (json, target) in [(false, None), (true, None), (false, Some(45))] {

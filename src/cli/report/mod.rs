@@ -151,8 +151,8 @@ fn page(told: &Told) -> String {
 }
 
 fn write_page(out: &mut String, told: &Told) -> std::fmt::Result {
-    let (header, series) = (&told.header, &told.series);
-    let started = escape(&header.started);
+    let series = &told.series;
+    let started = escape(&told.header.started);
     write!(
         out,
         "<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n\
@@ -175,7 +175,7 @@ fn write_page(out: &mut String, told: &Told) -> std::fmt::Result {
     } else {
         " Whether the heating element has power is not told by the firmware: it is calculated."
     };
-    let others = if header.mqtt.is_some() {
+    let others = if told.header.mqtt.is_some() {
         "Topics are the ones that a device has whose user has chosen no names."
     } else {
         "What others set is told only to new connections: a change of the target may be older than \
