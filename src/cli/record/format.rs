@@ -172,12 +172,16 @@ impl<R: BufRead> Recording<R> {
     }
 
     fn line(&mut self) -> Result<Option<Line>, Bad> {
-        self.number += 1;
-        self.text.clear();
-        match read_line(&mut self.from, &mut self.text) {
-            Ok(0) => return Ok(None),
-            Ok(_) => {}
-            Err(error) => return Err(self.bad(&error.to_string())),
+        // Whoever pastes a recording leaves empty lines.
+        loop {
+            self.number += 1;
+            self.text.clear();
+            match read_line(&mut self.from, &mut self.text) {
+                Ok(0) => return Ok(None),
+                Ok(_) if self.text.trim_ascii().is_empty() => {}
+                Ok(_) => break,
+                Err(error) => return Err(self.bad(&error.to_string())),
+            }
         }
         let Ok(line) = serde_json::from_slice::<Line>(&self.text) else {
             let bad = self.bad("not a line of a recording");
@@ -307,6 +311,8 @@ mod tests {
         let whole = format!("{}\n{}\n", header(), r#"{"ms":1,"event":"opened"}"#);
         let (lines, cut) = read(&format!("{whole}{{\"ms\":2,\"ev")).unwrap();
         assert_eq!((lines.len(), cut), (1, true));
+        let (lines, cut) = read(&format!("{whole}\r\n\n")).unwrap();
+        assert_eq!((lines.len(), cut), (1, false));
         // A line that has an end was not cut.
         let error = read(&format!("{whole}{{\"ms\":2,\"ev\n")).unwrap_err();
         assert_eq!(error, "line 3: not a line of a recording");
