@@ -1,6 +1,7 @@
 //! The `panda-breath` command.
 
 mod at_broker;
+mod beside;
 pub mod bind;
 pub mod device;
 pub mod discover;
@@ -9,6 +10,7 @@ mod guard_service;
 pub mod install;
 mod klippy;
 pub mod monitor;
+mod plain;
 pub mod record;
 pub mod replay;
 pub mod report;
@@ -88,9 +90,10 @@ pub fn run_in(python: Option<install::Python>, args: impl Iterator<Item = OsStri
     }
 }
 
-/// Writes a line to stderr; nobody may be left to read it.
+/// Writes to stderr; nobody may be left to read it. Part of it may be what others have written.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "panda-breath: {text}");
+    let text: Vec<_> = text.split('\n').map(plain::plain).collect();
+    let _ = writeln!(io::stderr(), "panda-breath: {}", text.join("\n"));
 }
 
 #[cfg(test)]
@@ -216,6 +219,16 @@ mod tests {
         let name = file.to_str().unwrap();
         assert_eq!(code(&["record", "127.2.0.3:1", name, "--for", "1"]), 1);
         assert!(!file.exists(), "nothing was recorded");
+        std::fs::write(&file, "old").unwrap();
+        let long = ["record", "127.2.0.3:1", name, "--for", "1"];
+        assert_eq!(code(&long), 1, "it exists");
+        assert_eq!(code(&[&long[..], &["--force"]].concat()), 1);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+        std::fs::remove_file(&file).unwrap();
+        let left = std::fs::read_dir(std::env::temp_dir()).unwrap();
+        let beside = format!(".{}", file.file_name().unwrap().to_string_lossy());
+        let mut left = left.map(|one| one.unwrap().file_name().into_string().unwrap());
+        assert_eq!(left.find(|one| one.starts_with(&beside)), None);
         assert_eq!(code(&["monitor", broker[0], broker[1], "--for", "1"]), 1);
     }
 }

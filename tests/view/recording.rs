@@ -294,3 +294,21 @@ fn what_is_no_recording_is_told_with_its_name() {
         "{error}"
     );
 }
+
+#[test]
+fn an_old_recording_is_replaced_when_the_device_is_heard() {
+    let simulator = device();
+    let file = File::new("forced", "old");
+    let name = file.path().to_str().unwrap();
+    let address = simulator.address(0).to_string();
+    let words = ["panda-breath", "record", &address, name, "--for", "2"];
+    let words = words.map(std::ffi::OsString::from);
+    assert_eq!(_core::cli::run(words.clone().into_iter()), 1, "it exists");
+    assert_eq!(std::fs::read_to_string(name).unwrap(), "old");
+    let forced = words.into_iter().chain(["--force".into()]);
+    assert_eq!(_core::cli::run(forced), 0);
+    let text = std::fs::read_to_string(name).unwrap();
+    assert!(text.starts_with(r#"{"panda_breath_recording":1"#), "{text}");
+    assert!(text.ends_with("\"event\":\"ended\"}\n"), "{text}");
+    assert_eq!(replayed(&text, None).0, Ok(()));
+}

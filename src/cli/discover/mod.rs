@@ -339,7 +339,7 @@ pub(super) fn merge(into: &mut Report, from: &Report) {
 
 /// A name that a stranger has chosen, fit for a terminal.
 pub(super) fn printable(text: &str) -> String {
-    let fits = |c: char| c.is_alphanumeric() || " ._-:/()".contains(c);
+    let fits = |c: char| c.is_alphanumeric() || " ._-:/(),".contains(c);
     let shown = text.chars().map(|c| if fits(c) { c } else { '?' });
     shown.take(100).collect()
 }
@@ -385,6 +385,7 @@ mod tests {
     #[test]
     fn a_stranger_cannot_write_on_the_terminal() {
         assert_eq!(printable("Panda\u{1b}[2J\nBreath"), "Panda??2J?Breath");
+        assert_eq!(printable("0001, 0002"), "0001, 0002");
         assert_eq!(printable(&"x".repeat(500)).len(), 100);
     }
 }

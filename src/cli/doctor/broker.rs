@@ -9,6 +9,7 @@ use super::finding::{Findings, Level};
 use super::firmware;
 use crate::cli::bind::visit;
 use crate::cli::discover::{doing, merge, printable};
+use crate::cli::plain::plain;
 use crate::dialect::mqtt::{Delivery, Mqtt, Options};
 use crate::dialect::{BrokerNews, Dialect, Identity, Report, Setting};
 use crate::driver::mqtt::Broker;
@@ -199,7 +200,8 @@ fn judge_news(news: &[BrokerNews], said: &mut Findings) {
                 format!("several devices answer: {}", printable(names)),
                 "choose one with mqtt_device_id",
             ),
-            BrokerNews::Refused(why) => said.problem("discovery", printable(why), "docs/mqtt.md"),
+            // Words of ours, and a long sentence; what it quotes was looked at.
+            BrokerNews::Refused(why) => said.problem("discovery", plain(why), "docs/mqtt.md"),
             BrokerNews::CommandCleared(_) => {}
         }
     }
@@ -385,6 +387,20 @@ mod tests {
                 "{why}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_discovery_message_is_said_to_the_end() {
+        let why = "its discovery message has a mode_state_template, which is not supported; \
+                   set mqtt_discovery_prefix to nothing and name the topics yourself";
+        let news = [
+            BrokerNews::Refused(why.into()),
+            BrokerNews::SeveralDevices("0001, 0002".into()),
+        ];
+        let mut said = Findings::default();
+        judge_news(&news, &mut said);
+        assert_eq!(said.list[0].text, why);
+        assert_eq!(said.list[1].text, "several devices answer: 0001, 0002");
     }
 
     #[test]

@@ -17,8 +17,10 @@ use crate::session::Millis;
 
 /// Changes when recordings of before cannot be read any more.
 const VERSION: u32 = 1;
-/// The longest line that is read: a message of 64 KiB, with room for escapes.
-const LONGEST: usize = 1024 * 1024;
+/// The longest line that is read. What is left of a message when its secrets are gone has some hundred bytes.
+const LONGEST: usize = 64 * 1024;
+/// No recording is longer: so late a line is no time, and what is calculated from it would be nonsense.
+const MOST_MS: Millis = 10 * 366 * 86_400_000;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,12 +126,16 @@ fn bytes_of(payload: &Value) -> Bytes {
     }
 }
 
-/// A recording that was read.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Recording {
+/// A recording that is read line by line: it may be larger than the memory (rule R6).
+#[derive(Debug)]
+pub(crate) struct Recording<R> {
     pub(crate) header: Header,
-    pub(crate) lines: Vec<Line>,
-    /// Its last line is not whole: whoever recorded was killed.
+    from: R,
+    /// The newest line: its number, its text and its time.
+    number: usize,
+    text: Vec<u8>,
+    last: Millis,
+    /// Its last line is not whole: whoever recorded was killed. Known when it has been read.
     pub(crate) cut: bool,
 }
 
@@ -146,49 +152,66 @@ impl fmt::Display for Bad {
     }
 }
 
-impl Recording {
-    /// Reads a recording, all of it.
-    pub(crate) fn read(mut from: impl BufRead) -> Result<Self, Bad> {
-        let mut header = None;
-        let mut lines = Vec::new();
-        let mut cut = false;
+impl<R: BufRead> Recording<R> {
+    /// Reads what it says of itself; its other lines come from [`Iterator::next`].
+    pub(crate) fn read(mut from: R) -> Result<Self, Bad> {
         let mut text = Vec::new();
-        let mut last = 0;
-        for line in 1.. {
-            let bad = |why: &str| Bad {
-                line,
-                why: why.to_owned(),
-            };
-            text.clear();
-            let read = read_line(&mut from, &mut text);
-            if read.map_err(|error| bad(&error.to_string()))? == 0 {
-                break;
-            }
-            if cut {
-                return Err(Bad {
-                    line: line - 1,
-                    why: "not a line of a recording".to_owned(),
-                });
-            }
-            if header.is_none() {
-                header = Some(read_header(&text).map_err(|why| bad(&why))?);
-                continue;
-            }
-            match serde_json::from_slice::<Line>(&text) {
-                Ok(next) if next.ms < last => return Err(bad("earlier than the line before it")),
-                Ok(next) => {
-                    last = next.ms;
-                    lines.push(next);
-                }
-                // Of a line that follows it is seen that this one was not the last.
-                Err(_) => cut = true,
+        let header = match read_line(&mut from, &mut text) {
+            Ok(0) => Err("the file is empty".to_owned()),
+            Ok(_) => read_header(&text),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(Self {
+            header: header.map_err(|why| Bad { line: 1, why })?,
+            from,
+            number: 1,
+            text,
+            last: 0,
+            cut: false,
+        })
+    }
+
+    fn line(&mut self) -> Result<Option<Line>, Bad> {
+        // Whoever pastes a recording leaves empty lines.
+        loop {
+            self.number += 1;
+            self.text.clear();
+            match read_line(&mut self.from, &mut self.text) {
+                Ok(0) => return Ok(None),
+                Ok(_) if self.text.trim_ascii().is_empty() => {}
+                Ok(_) => break,
+                Err(error) => return Err(self.bad(&error.to_string())),
             }
         }
-        let header = header.ok_or(Bad {
-            line: 1,
-            why: "the file is empty".to_owned(),
-        })?;
-        Ok(Self { header, lines, cut })
+        let Ok(line) = serde_json::from_slice::<Line>(&self.text) else {
+            let bad = self.bad("not a line of a recording");
+            self.cut = !self.text.ends_with(b"\n") && self.text.len() < LONGEST;
+            return if self.cut { Ok(None) } else { Err(bad) };
+        };
+        if line.ms < self.last {
+            return Err(self.bad("earlier than the line before it"));
+        }
+        if line.ms > MOST_MS {
+            return Err(self.bad("more than ten years after the beginning"));
+        }
+        self.last = line.ms;
+        Ok(Some(line))
+    }
+
+    fn bad(&self, why: &str) -> Bad {
+        Bad {
+            line: self.number,
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// After an error there is nothing more to be had.
+impl<R: BufRead> Iterator for Recording<R> {
+    type Item = Result<Line, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.line().transpose()
     }
 }
 
@@ -250,8 +273,15 @@ fn is_leap(year: u64) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Recording, String> {
-        Recording::read(text.as_bytes()).map_err(|bad| bad.to_string())
+    /// The lines, and whether the last one was cut.
+    fn read_all(text: &str) -> Result<(Vec<Line>, bool), Bad> {
+        let mut recording = Recording::read(text.as_bytes())?;
+        let lines = recording.by_ref().collect::<Result<_, _>>()?;
+        Ok((lines, recording.cut))
+    }
+
+    fn read(text: &str) -> Result<(Vec<Line>, bool), String> {
+        read_all(text).map_err(|bad| bad.to_string())
     }
 
     fn header() -> String {
@@ -272,17 +302,20 @@ mod tests {
             text,
             r#"{"ms":1500,"event":"message","message":{"settings":{"work_on":1}},"removed":["wifi"]}"#
         );
-        let recording = read(&format!("{}\n{text}\n", header())).unwrap();
-        assert_eq!(recording.lines, [line]);
-        assert!(!recording.cut);
+        let read = read(&format!("{}\n{text}\n", header()));
+        assert_eq!(read, Ok((vec![line], false)));
     }
 
     #[test]
     fn a_recording_whose_writer_was_killed_is_read_up_to_there() {
         let whole = format!("{}\n{}\n", header(), r#"{"ms":1,"event":"opened"}"#);
-        let recording = read(&format!("{whole}{{\"ms\":2,\"ev")).unwrap();
-        assert_eq!(recording.lines.len(), 1);
-        assert!(recording.cut);
+        let (lines, cut) = read(&format!("{whole}{{\"ms\":2,\"ev")).unwrap();
+        assert_eq!((lines.len(), cut), (1, true));
+        let (lines, cut) = read(&format!("{whole}\r\n\n")).unwrap();
+        assert_eq!((lines.len(), cut), (1, false));
+        // A line that has an end was not cut.
+        let error = read(&format!("{whole}{{\"ms\":2,\"ev\n")).unwrap_err();
+        assert_eq!(error, "line 3: not a line of a recording");
     }
 
     #[test]
@@ -307,6 +340,18 @@ mod tests {
                     "{header}\n{{\"ms\":2,\"event\":\"opened\"}}\n{{\"ms\":1,\"event\":\"ended\"}}\n"
                 ),
                 "line 3: earlier than the line before it",
+            ),
+            (
+                format!("{header}\n{{\"ms\":18446744073709551615,\"event\":\"opened\"}}\n"),
+                "line 2: more than ten years after the beginning",
+            ),
+            (
+                format!("{header}\n{{\"ms\":-1,\"event\":\"opened\"}}\n"),
+                "line 2: not a line of a recording",
+            ),
+            (
+                format!("{header}\n{}", "x".repeat(LONGEST)),
+                "line 2: not a line of a recording",
             ),
         ] {
             assert_eq!(read(&text).unwrap_err(), why);

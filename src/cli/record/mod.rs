@@ -8,7 +8,7 @@ pub(crate) mod delivery;
 pub(crate) mod format;
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,9 +18,11 @@ use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cli::at_broker::{DeviceAtBroker, in_arguments};
+use crate::cli::beside::Beside;
 use crate::cli::bind::wrong;
 use crate::cli::monitor::signals::Signals;
 use crate::cli::monitor::{Refresh, in_runtime, over, place, refresh, signals_end, spot};
+use crate::cli::plain::plain;
 use crate::cli::replay::observer::{Observer, Wanted};
 use crate::driver::visit::Place;
 use crate::driver::watch::{Heard, Spot, Watch, now};
@@ -45,7 +47,7 @@ Examples:\n  panda-breath record PandaBreath.local heat-up.jsonl --for 3600\n  \
 panda-breath report heat-up.jsonl\n  \
 panda-breath record --broker 192.168.1.10 --username klipper heat-up.jsonl\n\n\
 Exit status: 0 when it was ended or --for is over, 1 if the device was never heard or FILE cannot \
-be\nwritten, 2 for wrong arguments."
+be\nwritten, 2 for wrong arguments. FILE is there, or written over, from the device's first message on."
 )]
 pub(super) struct Arguments {
     /// The device, name or address, with or without :PORT, unless it is behind a --broker; and where
@@ -94,7 +96,7 @@ pub struct Recorded {
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
     let (host, path) = arguments.words()?;
-    let name = path.display();
+    let name = plain(&path.to_string_lossy());
     let spot = spot(host.as_ref(), &arguments.behind)?;
     let file = create(&path, arguments.force)?;
     let options = Options {
@@ -108,14 +110,12 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
     in_runtime(async {
         let signals = Signals::new()?;
         let mut file = BufWriter::new(file);
-        let recorded = record(&options, &mut file, signals_end(&signals)).await;
+        let heard = |file: &mut BufWriter<Beside>| file.get_mut().put(arguments.force);
+        let recorded = record_and(&options, &mut file, heard, signals_end(&signals)).await;
         let recorded = recorded.map_err(|error| about(&path, &error))?;
         if recorded.messages == 0 {
             let why = recorded.last_error.unwrap_or("no answer".to_owned());
             let why = in_arguments(&why);
-            if !arguments.force {
-                let _ = std::fs::remove_file(&path); // ours, and in the way of the next try
-            }
             let place = &options.place;
             return Err(io::Error::other(format!(
                 "nothing was recorded: {place}: {why}"
@@ -151,29 +151,20 @@ impl Arguments {
     }
 }
 
-fn create(path: &Path, force: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
+/// A file beside the one that it becomes when the device has been heard.
+fn create(path: &Path, force: bool) -> io::Result<Beside> {
+    if !force && path.symlink_metadata().is_ok() {
+        let name = path.display();
+        return Err(io::Error::other(format!(
+            "{name} exists already: choose another name, or add --force"
+        )));
     }
-    options.open(path).map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            let name = path.display();
-            io::Error::other(format!(
-                "{name} exists already: choose another name, or add --force"
-            ))
-        } else {
-            about(path, &error)
-        }
-    })
+    Beside::create(path).map_err(|error| about(path, &error))
 }
 
 /// Never an error of the arguments' kind: those end with another exit status.
-pub(crate) fn about(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::other(format!("{}: {error}", path.display()))
+pub(crate) fn about(path: &Path, error: &impl Display) -> io::Error {
+    io::Error::other(plain(&format!("{}: {error}", path.display())))
 }
 
 /// Counts what is written.
@@ -196,6 +187,17 @@ pub async fn record(
     out: &mut impl Write,
     ended: impl Future<Output = ()>,
 ) -> io::Result<Recorded> {
+    record_and(options, out, |_| Ok(()), ended).await
+}
+
+/// The same; `heard_first` is called when the device is heard for the first time.
+async fn record_and<W: Write>(
+    options: &Options,
+    out: &mut W,
+    heard_first: impl FnOnce(&mut W) -> io::Result<()>,
+    ended: impl Future<Output = ()>,
+) -> io::Result<Recorded> {
+    let mut heard_first = Some(heard_first);
     let mut out = Counted { out, bytes: 0 };
     let behind = options.place.options();
     out.line(&Header::now(behind))?;
@@ -244,6 +246,9 @@ pub async fn record(
                 recorded.last_error = Some(why.to_owned());
             }
             What::Opened | What::Refreshed | What::Concluded { .. } | What::Ended => {}
+        }
+        if let Some(first) = heard_first.take_if(|_| recorded.messages > 0) {
+            first(out.out)?;
         }
         // What time has brought comes before what has happened.
         observer.advance(ms);

@@ -1,8 +1,10 @@
 //! `panda-breath replay`: a recording, told to a session of the driver once more.
 //!
 //! * `observer`: a session that only looks; `behind`: what it needs of a broker
+//! * `compare`: what it concludes, next to what was concluded then
 
 mod behind;
+mod compare;
 pub(crate) mod observer;
 
 use std::fs::File;
@@ -11,13 +13,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::plain::{plain, plain_json};
 use crate::cli::record::format::{Line, Recording, What};
 use crate::cli::record::{about, clock};
-use crate::session::Millis;
+use compare::{At, Comparison};
 use observer::{Conclusion, Observer, State, Wanted};
-
-/// More differences than anybody reads.
-const MOST_DIFFERENCES: usize = 50;
 
 /// Play a recording back through the driver, and say what it concludes.
 ///
@@ -63,128 +63,104 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<()> {
     }
 }
 
-/// Reads a recording.
-pub(crate) fn open(path: &Path) -> io::Result<Recording> {
+/// Begins to read a recording.
+pub(crate) fn open(path: &Path) -> io::Result<Recording<BufReader<File>>> {
     let file = File::open(path).map_err(|error| about(path, &error))?;
-    Recording::read(BufReader::new(file))
-        .map_err(|bad| io::Error::other(format!("{}: {bad}", path.display())))
+    Recording::read(BufReader::new(file)).map_err(|bad| about(path, &bad))
 }
 
 /// Plays a recording back. Different conclusions are an error.
 pub fn replay(path: &Path, options: Options, out: &mut impl Write) -> io::Result<()> {
-    let recording = open(path)?;
+    let mut recording = open(path)?;
     let wanted = options.target.map_or(Wanted::WhatItDoes, |target| {
         Wanted::Always(f64::from(target))
     });
-    let concluded = conclude(&recording, wanted);
-    let mut before = State::default();
-    for (ms, conclusion) in &concluded {
-        if options.json {
-            let what = What::Concluded {
-                conclusion: conclusion.clone(),
-            };
-            let line = Line { ms: *ms, what };
-            writeln!(out, "{}", serde_json::to_string(&line)?)?;
-        } else {
-            let text = words(conclusion, &before);
-            // A recording may come from anybody.
-            let text = text.replace(char::is_control, "?");
-            writeln!(out, "{} {text}", clock(*ms))?;
+    let mut observer = Observer::new(wanted, recording.header.options());
+    let mut teller = Teller {
+        out,
+        json: options.json,
+        before: State::default(),
+    };
+    let mut compared = Comparison::default();
+    let (mut last, mut ended) = (0, false);
+    for line in recording.by_ref() {
+        let line = line.map_err(|bad| about(path, &bad))?;
+        last = line.ms;
+        ended = line.what == What::Ended;
+        for one in observer.play(&line) {
+            teller.tell(&one)?;
+            compared.now(one);
         }
-        if let Conclusion::State(state) = conclusion {
-            before = state.clone();
+        if let What::Concluded { conclusion } = line.what {
+            compared.then((line.ms, conclusion));
+        } else {
+            compared.settle(line.ms);
         }
     }
-    if recording.cut && !options.json {
-        writeln!(
-            out,
-            "The recording's last line is not whole; it was left out."
-        )?;
+    if !ended {
+        // The last conclusion may be what time had brought.
+        observer.advance(last);
+        for one in observer.concluded() {
+            teller.tell(&one)?;
+            compared.now(one);
+        }
+    }
+    compared.finish(!ended);
+    if recording.cut {
+        teller.note("The recording's last line is not whole; it was left out.")?;
     }
     if options.target.is_some() {
         return Ok(());
     }
-    compare(&recording, &concluded, options, out)
-}
-
-/// What a session of this version concludes.
-pub(crate) fn conclude(recording: &Recording, wanted: Wanted) -> Vec<(Millis, Conclusion)> {
-    let mut observer = Observer::new(wanted, recording.header.options());
-    let mut concluded = Vec::new();
-    for line in &recording.lines {
-        // A conclusion's time is not told: it would be a hint.
-        if !matches!(line.what, What::Concluded { .. }) {
-            observer.advance(line.ms);
-            observer.happened(line.ms, &line.what);
-            concluded.extend(observer.concluded());
-        }
+    if compared.different == 0 {
+        let count = compared.count;
+        return teller.note(&format!(
+            "The same {count} conclusions as in the recording."
+        ));
     }
-    concluded
-}
-
-fn compare(
-    recording: &Recording,
-    now: &[(Millis, Conclusion)],
-    options: Options,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let then: Vec<_> = recording
-        .lines
-        .iter()
-        .filter_map(|line| match &line.what {
-            What::Concluded { conclusion } => Some((line.ms, conclusion.clone())),
-            What::Opened
-            | What::Refreshed
-            | What::Message { .. }
-            | What::Delivered { .. }
-            | What::Unreadable { .. }
-            | What::Closed { .. }
-            | What::Ended => None,
-        })
-        .collect();
-    // Whoever was killed while writing had not yet written all that follows from the last line.
-    let ended = matches!(recording.lines.last(), Some(line) if line.what == What::Ended);
-    let now = if ended {
-        now
-    } else {
-        &now[..now.len().min(then.len())]
-    };
-    let differences = differences(&then, now);
-    if differences.is_empty() {
-        if !options.json {
-            let count = then.len();
-            writeln!(out, "The same {count} conclusions as in the recording.")?;
-        }
-        return Ok(());
+    for (sign, (ms, conclusion)) in &compared.shown {
+        let text = plain_json(&serde_json::to_string(conclusion)?);
+        writeln!(teller.out, "{sign} {} {text}", clock(*ms))?;
     }
-    let most = differences.iter().take(MOST_DIFFERENCES);
-    for (sign, (ms, conclusion)) in most {
-        let text = serde_json::to_string(conclusion)?;
-        writeln!(out, "{sign} {} {text}", clock(*ms))?;
-    }
-    let count = differences.len();
-    let name = &recording.header.program;
+    let count = compared.different;
+    let name = plain(&recording.header.program);
     Err(io::Error::other(format!(
         "{count} conclusions differ (- then, by version {name}; + now)"
     )))
 }
 
-type At = (Millis, Conclusion);
+/// Writes what is concluded. A recording may come from anybody.
+struct Teller<'a, W> {
+    out: &'a mut W,
+    json: bool,
+    before: State,
+}
 
-/// Conclusions that are only on one side, in the order of their times.
-fn differences<'a>(then: &'a [At], now: &'a [At]) -> Vec<(char, &'a At)> {
-    let mut all: Vec<(char, &At)> = Vec::new();
-    let mut rest: Vec<&At> = now.iter().collect();
-    for one in then {
-        if let Some(at) = rest.iter().position(|other| *other == one) {
-            rest.remove(at);
+impl<W: Write> Teller<'_, W> {
+    fn tell(&mut self, (ms, conclusion): &At) -> io::Result<()> {
+        if self.json {
+            let what = What::Concluded {
+                conclusion: conclusion.clone(),
+            };
+            let line = serde_json::to_string(&Line { ms: *ms, what })?;
+            writeln!(self.out, "{}", plain_json(&line))?;
         } else {
-            all.push(('-', one));
+            let text = plain(&words(conclusion, &self.before));
+            writeln!(self.out, "{} {text}", clock(*ms))?;
         }
+        if let Conclusion::State(state) = conclusion {
+            self.before = state.clone();
+        }
+        Ok(())
     }
-    all.extend(rest.into_iter().map(|one| ('+', one)));
-    all.sort_by_key(|(_, (ms, _))| *ms);
-    all
+
+    /// For people only.
+    fn note(&mut self, text: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        writeln!(self.out, "{text}")
+    }
 }
 
 fn words(conclusion: &Conclusion, before: &State) -> String {

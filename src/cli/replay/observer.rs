@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::behind::Behind;
-use crate::cli::record::format::What;
+use crate::cli::record::format::{Line, What};
 use crate::dialect::mqtt::{Delivery, Options};
 use crate::driver::stay::Arrival;
 use crate::driver::watch::Heard;
@@ -131,6 +131,18 @@ impl Observer {
     /// What has been concluded since the last time, and when.
     pub(crate) fn concluded(&mut self) -> impl Iterator<Item = (Millis, Conclusion)> + '_ {
         self.concluded.drain(..)
+    }
+
+    /// A line of a recording, and what follows from it.
+    pub(crate) fn play(
+        &mut self,
+        line: &Line,
+    ) -> impl Iterator<Item = (Millis, Conclusion)> + '_ + use<'_> {
+        // A conclusion's time is not told: it would be a hint.
+        if !matches!(line.what, What::Concluded { .. }) {
+            self.happened(line.ms, &line.what);
+        }
+        self.concluded()
     }
 
     /// Time passes.

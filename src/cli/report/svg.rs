@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::cli::report::series::{GAP, Lane, Series};
+use crate::cli::report::series::{Lane, Series};
 use crate::session::Millis;
 
 const WIDTH: f64 = 960.0;
@@ -37,7 +37,7 @@ struct Scale {
 impl Scale {
     fn of(series: &Series) -> Self {
         let targets = series.target.iter().filter_map(|(_, target)| *target);
-        let all = series.temperature.iter().map(|(_, celsius)| *celsius);
+        let all = series.temperature.iter().map(|reading| reading.celsius);
         let (low, high) = all
             .chain(targets)
             .fold((f64::MAX, f64::MIN), |(low, high), c| {
@@ -176,11 +176,10 @@ fn time(seconds: u64) -> String {
 /// and the last are drawn.
 fn temperature(out: &mut String, series: &Series, scale: &Scale) -> std::fmt::Result {
     let mut stretches: Vec<Vec<(f64, f64)>> = Vec::new();
-    let mut last: Option<Millis> = None;
     let mut pixel: Vec<(f64, f64)> = Vec::new();
-    for (ms, celsius) in &series.temperature {
-        let (x, y) = (scale.x(*ms), scale.y(*celsius));
-        let joined = last.is_some_and(|last| ms - last <= GAP);
+    for reading in &series.temperature {
+        let (x, y) = (scale.x(reading.at), scale.y(reading.celsius));
+        let joined = reading.joined;
         let same = pixel.first().is_some_and(|(first, _)| x - first < 1.0);
         if !(joined && same) {
             flush(&mut stretches, &mut pixel);
@@ -189,7 +188,6 @@ fn temperature(out: &mut String, series: &Series, scale: &Scale) -> std::fmt::Re
             stretches.push(Vec::new());
         }
         pixel.push((x, y));
-        last = Some(*ms);
     }
     flush(&mut stretches, &mut pixel);
     for stretch in stretches {
