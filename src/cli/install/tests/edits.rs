@@ -242,3 +242,47 @@ fn at_no_moment_is_something_included_that_is_not_there() {
     assert!(include < at(&said, "/panda_breath_macros.cfg\n"));
     assert!(include < at(&said, "/extras/panda_breath.py\n"));
 }
+
+#[test]
+fn options_that_are_not_given_again_stay() {
+    let home = Home::new();
+    let section = "pi/printer_data/config/panda_breath.cfg";
+    for (line, wanted) in [
+        (
+            "--host 192.168.1.50 --port 8080",
+            "host: 192.168.1.50\nport: 8080\n",
+        ),
+        (
+            "--device-id 306d",
+            "host: 192.168.1.50\nport: 8080\ndevice_id: 306d\n",
+        ),
+        (
+            "--host 192.168.1.50 --firmware stock",
+            "port: 8080\ndevice_id: 306d\nfirmware: stock\nhost: 192.168.1.50\n",
+        ),
+        // Neither the port nor the firmware need be the other one's.
+        (
+            "--host 192.168.1.60",
+            "device_id: 306d\nhost: 192.168.1.60\n",
+        ),
+        (
+            "--mqtt-broker b --mqtt-port 99 --firmware esphome",
+            "device_id: 306d\nfirmware: esphome\nmqtt_broker: b\nmqtt_port: 99\n",
+        ),
+        (
+            "--mqtt-broker b --mqtt-username me",
+            "device_id: 306d\nfirmware: esphome\nmqtt_port: 99\nmqtt_broker: b\nmqtt_username: me\n",
+        ),
+        (
+            "--firmware stock",
+            "host: PandaBreath.local\ndevice_id: 306d\nfirmware: stock\n",
+        ),
+    ] {
+        home.run(&format!("install {line}"));
+        let text = home.get(section);
+        assert!(
+            text.ends_with(&format!("\n[panda_breath]\n{wanted}")),
+            "{line}: {text}"
+        );
+    }
+}

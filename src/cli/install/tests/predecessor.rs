@@ -240,3 +240,45 @@ fn who_dries_is_told_by_name() {
         );
     }
 }
+
+#[test]
+fn a_macro_of_the_users_own_beside_a_community_one_stays_and_the_other_is_replaced() {
+    for (theirs, own) in [("M141", "M191"), ("M191", "M141")] {
+        let home = Home::new();
+        home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+        let mine = format!("[gcode_macro {own}]\ngcode:\n  M117 mine\n");
+        let printer_cfg = format!(
+            "[panda_breath]\nhost: a\n[gcode_macro {theirs}]\ngcode:\n  \
+             PANDA_BREATH_AUTO ENABLE=0\n{mine}"
+        );
+        home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+        home.there_and_back("--no-macros", "");
+        home.run("install");
+        let text = home.get("pi/printer_data/config/printer.cfg");
+        // Klipper takes the last one of a macro that is there twice.
+        assert!(
+            text.starts_with(&format!("{INCLUDE}{INCLUDE_MACROS}")),
+            "{text}"
+        );
+        assert!(text.ends_with(&mine), "{text}");
+        let macros = home.get("pi/printer_data/config/panda_breath_macros.cfg");
+        assert!(
+            macros.contains(&format!("\n[gcode_macro {theirs}]\n")),
+            "{macros}"
+        );
+    }
+}
+
+#[test]
+fn what_was_taken_over_stays_when_an_option_is_added() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+    let printer_cfg = format!("{PRINTER_CFG}{COMMUNITY_CFG}");
+    home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+    home.run("install");
+    home.run("install --device-id 306d");
+    let section = home.get("pi/printer_data/config/panda_breath.cfg");
+    let wanted = "[panda_breath]\nfirmware: stock\nhost: 192.168.1.77\nport: 80\nmax_temp: 70\n\
+                  device_id: 306d\n";
+    assert!(section.ends_with(wanted), "{section}");
+}
