@@ -197,7 +197,7 @@ fn install(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Resul
         let unit = extras::guard_unit(here, python, &arguments.place)?;
         return talk.say(unit.trim_end());
     }
-    let instance = find(&arguments.place, here)?;
+    let (instance, _) = find(&arguments.place, here)?;
     check_python(&instance, python)?;
     talk.say(&format!(
         "Klipper      {}\nprinter.cfg  {}\nPython       {}",
@@ -307,7 +307,8 @@ fn command(python: &Python) -> String {
 
 // Where Klipper is
 
-fn find(place: &Place, here: &Here) -> io::Result<Instance> {
+/// The Klipper that is meant, and where it was looked for.
+fn find(place: &Place, here: &Here) -> io::Result<(Instance, Machine)> {
     let mut homes = vec![place.home.clone().unwrap_or_else(|| here.home.clone())];
     if let Some(home) = place.klipper_dir.as_deref().and_then(Path::parent) {
         homes.push(home.to_owned());
@@ -365,7 +366,7 @@ fn find(place: &Place, here: &Here) -> io::Result<Instance> {
     // The checkout by its own name, so that links to it are one place.
     instance.klipper = fs::canonicalize(&instance.klipper).map_err(in_file(&instance.klipper))?;
     instance.printer_cfg = std::path::absolute(&instance.printer_cfg)?;
-    Ok(instance)
+    Ok((instance, machine))
 }
 
 fn same(one: &Path, other: &Path) -> bool {

@@ -14,7 +14,7 @@ use super::marks::{self, Stamp};
 use super::plan::{BACKUP, Plan, backup_of};
 use super::{
     CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, module_folder,
-    proceed, restart,
+    proceed, restart, same,
 };
 use crate::cli::klippy::{Instance, Machine};
 
@@ -50,18 +50,23 @@ pub(in crate::cli) fn run(arguments: &Arguments, python: Option<Python>) -> io::
 
 pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Result<()> {
     let place = &arguments.place;
-    let instance = find(place, here)?;
+    let (instance, mut machine) = find(place, here)?;
     let mut plan = Plan::default();
     let mut notes: Vec<String> = Vec::new();
 
     let printer_cfg = fs::canonicalize(&instance.printer_cfg)?;
     take_back_config(place, &instance, &printer_cfg, &mut plan, &mut notes)?;
-    let others = others_with_it(place, here, &printer_cfg);
-    if let Some(other) = others {
+    // Whoever has this checkout beside it counts as well.
+    let beside = instance.klipper.parent().map(Path::to_owned);
+    machine.homes.extend(beside);
+    let others = others_with_it(&machine, &printer_cfg);
+    let here_too = |other: &&Instance| same(&other.klipper, &instance.klipper);
+    let other = others.iter().find(here_too);
+    if let Some(other) = other {
         notes.push(format!(
             "the module stays in {}, because {} needs it",
             instance.klipper.display(),
-            other.display()
+            other.printer_cfg.display()
         ));
     } else {
         take_back_module(&instance.klipper, &mut plan, &mut notes)?;
@@ -77,7 +82,9 @@ pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>)
             return Ok(());
         }
         talk.say(&format!("\nNext: {}", restart(&instance)))?;
-        if let Some(python) = &here.python {
+        let spare =
+            |python: &&Python| other.is_none() && !others.iter().any(|one| uses(one, python));
+        if let Some(python) = here.python.as_ref().filter(spare) {
             let pip = python.prefix.join("bin/python");
             talk.say(&format!(
                 "Then: {} -m pip uninstall panda-breath",
@@ -139,13 +146,8 @@ fn take_back_config(
             line + 1
         ));
     }
-    let aside = [
-        module_folder(&instance.klipper),
-        instance.klipper.join("klippy/extras"),
-    ]
-    .map(|folder| backup_of(&folder.join(MODULE)));
-    let comes_back = aside.iter().any(|path| fs::symlink_metadata(path).is_ok());
-    if let Some(section) = left.device().filter(|_| !comes_back) {
+    let section = left.device();
+    if let Some(section) = section.filter(|_| !comes_back(&instance.klipper)) {
         notes.push(format!(
             "{} was not written by 'install': delete it, or Klipper will not start without the \
              module",
@@ -214,23 +216,44 @@ fn edited_in(folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Another Klipper from this checkout that is configured for the device.
-fn others_with_it(place: &Place, here: &Here, printer_cfg: &Path) -> Option<PathBuf> {
-    let machine = Machine {
-        homes: vec![place.home.clone().unwrap_or_else(|| here.home.clone())],
-        units: place.systemd_dir.clone(),
-        proc: here.proc.clone(),
-    };
-    let mut others = machine
-        .instances()
-        .into_iter()
-        .map(|instance| instance.printer_cfg);
-    others.find(|other| {
-        let Ok(other) = fs::canonicalize(other) else {
+/// Whether there is a module that was there before ours.
+fn comes_back(klipper: &Path) -> bool {
+    let folders = [module_folder(klipper), klipper.join("klippy/extras")];
+    let mut aside = folders.iter().map(|folder| backup_of(&folder.join(MODULE)));
+    aside.any(|path| fs::symlink_metadata(path).is_ok())
+}
+
+/// The other Klippers of this computer that need our module.
+fn others_with_it(machine: &Machine, printer_cfg: &Path) -> Vec<Instance> {
+    let mut others = machine.everywhere();
+    others.retain(|other| {
+        let Ok(file) = fs::canonicalize(&other.printer_cfg) else {
             return false;
         };
-        let config = Config::read(&other, &Plan::default());
-        other != printer_cfg && config.is_ok_and(|config| config.device().is_some())
+        let plan = Plan::default();
+        let config = Config::read(&file, &plan);
+        let needs = |config: &Config| {
+            // Where another module comes back, a section may be its own.
+            config.device().is_some() && (!comes_back(&other.klipper) || has_marks(config, &plan))
+        };
+        file != printer_cfg && config.is_ok_and(|config| needs(&config))
+    });
+    others
+}
+
+/// Whether it runs in this Python, as far as anybody knows.
+fn uses(other: &Instance, python: &Python) -> bool {
+    let folder = other.python.as_deref();
+    let folder = folder.and_then(|path| path.ancestors().nth(2));
+    folder.is_none_or(|folder| same(folder, &python.prefix))
+}
+
+/// Whether anything in there came from `install`.
+pub(super) fn has_marks(config: &Config, plan: &Plan) -> bool {
+    let mut texts = config.files.iter().filter_map(|file| plan.text(file).ok()?);
+    texts.any(|text| {
+        marks::stamp(&text) != Stamp::Foreign
+            || marks::undone(&text).map_or(true, |bare| bare != text)
     })
 }
 
