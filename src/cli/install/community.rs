@@ -177,6 +177,20 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
     Ok(taken)
 }
 
+/// Whether the configuration is the community module's still: nothing in it is from `install`, and
+/// its section says nothing that only ours knows.
+pub(super) fn has_its_sections(printer_cfg: &Path) -> io::Result<bool> {
+    let plan = Plan::default();
+    let config = Config::read(printer_cfg, &plan)?;
+    let mut options = config
+        .named("panda_breath")
+        .flat_map(|section| &section.options);
+    let is_known = |(name, _): &(String, String)| OPTIONS.iter().any(|(known, _)| known == name);
+    Ok(options.all(is_known)
+        && config.named("panda_breath").next().is_some()
+        && !config.has_marks(&plan))
+}
+
 /// Its sections for device, heater and `verify_heater`; what the user chose in them goes into ours.
 fn take_sections(config: &Config, changes: &mut Changes, taken: &mut Taken) {
     let mut device: Vec<(String, String)> = Vec::new();

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::failed;
+use super::marks::{self, Stamp};
 use super::plan::Plan;
 
 /// A section, and the lines of its file that it takes up.
@@ -68,6 +69,15 @@ impl Config {
         self.sections
             .iter()
             .find(|section| section.name.split(' ').next() == Some("panda_breath"))
+    }
+
+    /// Whether anything in there came from `install`.
+    pub(super) fn has_marks(&self, plan: &Plan) -> bool {
+        let mut texts = self.files.iter().filter_map(|file| plan.text(file).ok()?);
+        texts.any(|text| {
+            marks::stamp(&text) != Stamp::Foreign
+                || marks::undone(&text).map_or(true, |bare| bare != text)
+        })
     }
 
     /// The name of the heater that uses the device.

@@ -11,14 +11,14 @@ use super::ask::Talk;
 use super::community::{self, Module};
 use super::config::Config;
 use super::marks::{self, Stamp};
-use super::plan::{BACKUP, Plan, backup_of};
+use super::plan::{BACKUP, Plan, backup_of, copy_of};
 use super::{
     CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, module_folder,
     proceed, restart, same,
 };
 use crate::cli::klippy::{Instance, Machine};
 
-/// What an edited file of ours is renamed to.
+/// What is added to the name of an edited file of ours, which is hidden as copies are.
 const SAVED: &str = ".saved";
 
 /// Take back what `panda-breath install` did.
@@ -75,23 +75,38 @@ pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>)
     for note in &notes {
         talk.say(&format!("note: {note}"))?;
     }
+    let spare = |python: &&Python| other.is_none() && !others.iter().any(|one| uses(one, python));
+    let python = here.python.as_ref().filter(spare);
     if plan.is_empty() {
         talk.say("Nothing of 'panda-breath install' is here: nothing to do.")?;
-    } else {
-        if !proceed(&plan, arguments.manner, talk)? {
-            return Ok(());
-        }
-        talk.say(&format!("\nNext: {}", restart(&instance)))?;
-        let spare =
-            |python: &&Python| other.is_none() && !others.iter().any(|one| uses(one, python));
-        if let Some(python) = here.python.as_ref().filter(spare) {
-            let pip = python.prefix.join("bin/python");
-            talk.say(&format!(
-                "Then: {} -m pip uninstall panda-breath",
-                pip.display()
-            ))?;
-        }
+        return say_guard(place, talk);
     }
+    if proceed(&plan, arguments.manner, talk)? {
+        // It is done, whether or not somebody listens still.
+        let _ = say_next(place, &instance, python, talk);
+    }
+    Ok(())
+}
+
+/// What is left to do by hand.
+fn say_next(
+    place: &Place,
+    instance: &Instance,
+    python: Option<&Python>,
+    talk: &mut Talk<'_>,
+) -> io::Result<()> {
+    talk.say(&format!("\nNext: {}", restart(instance)))?;
+    if let Some(python) = python {
+        let pip = python.prefix.join("bin/python");
+        talk.say(&format!(
+            "Then: {} -m pip uninstall panda-breath",
+            pip.display()
+        ))?;
+    }
+    say_guard(place, talk)
+}
+
+fn say_guard(place: &Place, talk: &mut Talk<'_>) -> io::Result<()> {
     if let Some(unit) = extras::guard_unit_left(place) {
         talk.say(&format!(
             "The guard service: sudo systemctl disable --now panda-breath-guard && sudo rm {}",
@@ -159,13 +174,13 @@ fn take_back_config(
 
 /// The name for an edited file of ours: one that nothing has yet.
 fn saved(file: &Path) -> PathBuf {
+    let own = file.file_name().unwrap_or_default().to_string_lossy();
     let name = |number: u32| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(SAVED);
-        if number > 1 {
-            name.push(format!(".{number}"));
-        }
-        PathBuf::from(name)
+        let number = match number {
+            1 => String::new(),
+            _ => format!(".{number}"),
+        };
+        file.with_file_name(format!(".{own}{SAVED}{number}"))
     };
     let mut free = (1..).map(name).filter(|path| !path.exists());
     free.next().unwrap_or_else(|| name(0))
@@ -174,11 +189,11 @@ fn saved(file: &Path) -> PathBuf {
 /// Our lines out of a file of the user's; the copy of it goes where it is the same again.
 fn take_back(file: &Path, text: &str, plan: &mut Plan, notes: &mut Vec<String>) -> io::Result<()> {
     let bare = marks::undone(text).map_err(|why| failed(format!("{}: {why}", file.display())))?;
-    let copy = backup_of(file);
-    let kept = if copy.is_file() {
-        super::plan::read(&copy)?
-    } else {
-        None
+    let mut copies = [copy_of(file), backup_of(file)].into_iter();
+    let copy = copies.find(|copy| copy.is_file());
+    let kept = match &copy {
+        Some(copy) => super::plan::read(copy)?,
+        None => None,
     };
     if bare == text && kept.is_none() {
         return Ok(());
@@ -188,6 +203,7 @@ fn take_back(file: &Path, text: &str, plan: &mut Plan, notes: &mut Vec<String>) 
         return Ok(());
     }
     plan.write(file, bare.clone(), "without the lines of 'install'")?;
+    let Some(copy) = copy else { return Ok(()) };
     if kept.as_ref() == Some(&bare) {
         plan.remove(&copy, "");
     } else if kept.is_some() {
@@ -211,7 +227,12 @@ fn edited_in(folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
         if is_folder && depth < 4 {
             edited_in(&path, depth + 1, files);
         } else if let Some(name) = path.to_str().and_then(|path| path.strip_suffix(BACKUP)) {
-            files.insert(PathBuf::from(name));
+            let file = PathBuf::from(name);
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            files.insert(match name.strip_prefix('.') {
+                Some(name) => file.with_file_name(name),
+                None => file,
+            });
         }
     }
 }
@@ -234,7 +255,7 @@ fn others_with_it(machine: &Machine, printer_cfg: &Path) -> Vec<Instance> {
         let config = Config::read(&file, &plan);
         let needs = |config: &Config| {
             // Where another module comes back, a section may be its own.
-            config.device().is_some() && (!comes_back(&other.klipper) || has_marks(config, &plan))
+            config.device().is_some() && (!comes_back(&other.klipper) || config.has_marks(&plan))
         };
         file != printer_cfg && config.is_ok_and(|config| needs(&config))
     });
@@ -246,15 +267,6 @@ fn uses(other: &Instance, python: &Python) -> bool {
     let folder = other.python.as_deref();
     let folder = folder.and_then(|path| path.ancestors().nth(2));
     folder.is_none_or(|folder| same(folder, &python.prefix))
-}
-
-/// Whether anything in there came from `install`.
-pub(super) fn has_marks(config: &Config, plan: &Plan) -> bool {
-    let mut texts = config.files.iter().filter_map(|file| plan.text(file).ok()?);
-    texts.any(|text| {
-        marks::stamp(&text) != Stamp::Foreign
-            || marks::undone(&text).map_or(true, |bare| bare != text)
-    })
 }
 
 fn take_back_module(klipper: &Path, plan: &mut Plan, notes: &mut Vec<String>) -> io::Result<()> {

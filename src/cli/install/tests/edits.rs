@@ -27,7 +27,7 @@ fn what_was_edited_meanwhile_stays() {
     );
     assert!(said.contains("printer.cfg was edited since"), "{said}");
     assert_eq!(
-        home.get("pi/printer_data/config/panda_breath.cfg.saved"),
+        home.get("pi/printer_data/config/.panda_breath.cfg.saved"),
         mine
     );
     assert!(!home.path(section).exists());
@@ -42,7 +42,7 @@ fn a_second_run_with_other_options_changes_what_nobody_has_edited() {
     let section = home.get("pi/printer_data/config/panda_breath.cfg");
     let wanted = "\n[panda_breath]\nmqtt_broker: 192.168.1.10\nmqtt_username: me\n";
     assert!(section.ends_with(wanted), "{section}");
-    let backup = home.get("pi/printer_data/config/printer.cfg.before-panda-breath");
+    let backup = home.get("pi/printer_data/config/.printer.cfg.before-panda-breath");
     assert_eq!(backup, PRINTER_CFG, "copied once");
     home.run("uninstall");
     assert_same(&before, &home.tree());
@@ -167,7 +167,7 @@ fn each_edited_section_is_kept() {
         );
         home.run("uninstall");
     }
-    let saved = |name: &str| home.get(&format!("pi/printer_data/config/panda_breath.cfg.{name}"));
+    let saved = |name: &str| home.get(&format!("pi/printer_data/config/.panda_breath.cfg.{name}"));
     assert!(saved("saved").ends_with("host: a\n"));
     assert!(saved("saved.2").ends_with("host: b\n"));
 }
@@ -285,4 +285,99 @@ fn options_that_are_not_given_again_stay() {
             "{line}: {text}"
         );
     }
+}
+
+/// An output that is closed after some lines, as `| head -3` does it.
+struct Head(usize);
+
+impl io::Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        self.0 = self.0.saturating_sub(lines);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_output_stops_it_before_anything_is_done_or_not_at_all() {
+    let home = Home::new();
+    let before = home.tree();
+    home.run("install --macros");
+    let after = home.tree();
+    home.run("uninstall");
+    let units = home.path("systemd").display().to_string();
+    let go = |command: &str, lines: usize| {
+        let words = ["panda-breath", command, "--systemd-dir", &units];
+        let mut out = Head(lines);
+        let mut talk = Talk::with(None, &mut out);
+        match Command::try_parse_from(words).unwrap() {
+            Command::Install(arguments) => install(&arguments, &home.here(), &mut talk),
+            Command::Uninstall(arguments) => uninstall(&arguments, &home.here(), &mut talk),
+        }
+    };
+    for lines in 0..14 {
+        let done = go("install", lines).is_ok();
+        assert_eq!(done, lines >= 3, "{lines}");
+        assert_same(if done { &after } else { &before }, &home.tree());
+        let done = go("uninstall", lines).is_ok();
+        assert!(done || lines == 0, "{lines}");
+        assert_same(&before, &home.tree());
+    }
+}
+
+#[test]
+fn copies_are_not_what_a_pattern_of_the_users_includes() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+    let config = "pi/printer_data/config";
+    let theirs = "[panda_breath]\nhost: a\n[gcode_macro M141]\ngcode:\n  PANDA_BREATH_AUTO \
+                  ENABLE=0\n";
+    home.put(&format!("{config}/macros/m.cfg"), theirs);
+    let printer_cfg = format!("[include panda_breath*]\n[include macros/*]\n{PRINTER_CFG}");
+    home.put(&format!("{config}/printer.cfg"), &printer_cfg);
+    home.there_and_back("", "");
+    home.run("install");
+    let file = fs::canonicalize(home.path(&format!("{config}/printer.cfg"))).unwrap();
+    let read = || config::Config::read(&file, &Plan::default()).unwrap();
+    let macros = read();
+    let ours: Vec<_> = macros.named("gcode_macro M141").collect();
+    assert!(!ours.is_empty() && ours.iter().all(|one| one.file.ends_with(MACROS)));
+    let section = format!("{config}/panda_breath.cfg");
+    home.put(&section, &(home.get(&section) + "max_target: 55\n"));
+    home.run("uninstall");
+    assert_eq!(
+        read().device().unwrap().file,
+        home.path(&format!("{config}/macros/m.cfg"))
+    );
+}
+
+#[test]
+fn a_copy_that_is_not_hidden_yet_goes_as_well() {
+    let home = Home::new();
+    let before = home.tree();
+    home.run("install");
+    for (folder, name) in [
+        ("pi/printer_data/config", "printer.cfg"),
+        ("pi/printer_data/config", "moonraker.conf"),
+        ("pi/klipper/.git/info", "exclude"),
+    ] {
+        fs::rename(
+            home.path(&format!("{folder}/.{name}.before-panda-breath")),
+            home.path(&format!("{folder}/{name}.before-panda-breath")),
+        )
+        .unwrap();
+    }
+    let after = home.tree();
+    home.run("install --host a");
+    home.run("install --host PandaBreath.local");
+    assert_same(&after, &home.tree());
+    home.run("uninstall");
+    assert_same(&before, &home.tree());
 }

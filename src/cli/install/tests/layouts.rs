@@ -23,7 +23,7 @@ fn mainsailos_and_kiauh_are_found_by_their_service() {
         section.ends_with("\n[panda_breath]\nhost: 192.168.1.50\n"),
         "{section}"
     );
-    let backup = home.get("pi/printer_data/config/printer.cfg.before-panda-breath");
+    let backup = home.get("pi/printer_data/config/.printer.cfg.before-panda-breath");
     assert_eq!(backup, PRINTER_CFG);
     let exclude = home.get("pi/klipper/.git/info/exclude");
     assert!(
@@ -337,6 +337,11 @@ fn the_community_module_comes_back_after_the_last_of_several_printers() {
     let before = home.tree();
     for number in [1, 2] {
         home.run(&format!("install --instance printer_{number}"));
+        let text = home.get(&format!("pi/printer_{number}_data/config/printer.cfg"));
+        assert!(
+            text.starts_with(INCLUDE) && text.contains("#panda-breath# [panda_breath]\n"),
+            "{text}"
+        );
     }
     home.run("uninstall --instance printer_1");
     assert_eq!(home.get(SHIM_FILE), SHIM, "the other one is on ours");

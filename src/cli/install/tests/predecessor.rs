@@ -282,3 +282,51 @@ fn what_was_taken_over_stays_when_an_option_is_added() {
                   device_id: 306d\n";
     assert!(section.ends_with(wanted), "{section}");
 }
+
+#[test]
+fn what_was_broken_off_after_the_module_is_finished_by_the_next_run() {
+    for kalico in [false, true] {
+        let home = Home::new();
+        home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+        let target = if kalico { "plugins" } else { "extras" };
+        let target = format!("pi/klipper/klippy/{target}/panda_breath.py");
+        if kalico {
+            home.put("pi/klipper/klippy/plugins/__init__.py", "");
+        }
+        let printer_cfg = format!("{PRINTER_CFG}{COMMUNITY_CFG}");
+        home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+        let before = home.tree();
+        home.run("install");
+        let whole = home.tree();
+        home.run("uninstall");
+        assert_same(&before, &home.tree());
+        for steps in [1, 2] {
+            let old = home.path("pi/klipper/klippy/extras/panda_breath.py");
+            fs::rename(&old, plan::backup_of(&old)).unwrap();
+            if steps == 2 {
+                home.put(&target, SHIM);
+            }
+            home.run("install");
+            assert_same(&whole, &home.tree());
+            let again = home.run("install");
+            assert!(again.contains("nothing to do"), "{again}");
+            home.run("uninstall");
+            assert_same(&before, &home.tree());
+        }
+    }
+}
+
+#[test]
+fn a_section_with_options_of_ours_is_not_the_community_modules() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", SHIM);
+    home.put(
+        "pi/klipper/klippy/extras/panda_breath.py.before-panda-breath",
+        COMMUNITY,
+    );
+    let own = format!("[panda_breath]\nhost: a\non_lost: off\n{PRINTER_CFG}");
+    home.put("pi/printer_data/config/printer.cfg", &own);
+    let said = home.run("install --no-macros");
+    assert!(said.contains("is used as it is"), "{said}");
+    assert_eq!(home.get("pi/printer_data/config/printer.cfg"), own);
+}
