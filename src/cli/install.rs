@@ -7,6 +7,7 @@ mod config;
 mod configure;
 mod extras;
 mod git;
+mod left;
 mod marks;
 mod options;
 mod plan;

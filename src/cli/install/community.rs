@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::{Config, Section};
 use super::git;
+use super::left;
 use super::marks;
 use super::plan::Plan;
 
@@ -137,6 +138,18 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
     let mut changes = Changes::default();
     if its_sections {
         take_sections(config, &mut changes, &mut taken);
+        if let Some(file) = config.files.first() {
+            let text = plan.text(file)?.unwrap_or_default();
+            let saved = left::saved(&text).into_iter();
+            let heaters = saved.filter(|(_, name)| name == "heater_generic panda_breath");
+            taken.notes.extend(heaters.map(|(line, name)| {
+                format!(
+                    "{}, line {line}: what SAVE_CONFIG has kept for [{name}] counts for the new \
+                     heater, too; delete its lines, unless you want that",
+                    file.display()
+                )
+            }));
+        }
     }
     let heaters = Heaters::of(config);
     for section in &config.sections {

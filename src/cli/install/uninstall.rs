@@ -13,8 +13,8 @@ use super::config::Config;
 use super::marks::{self, Stamp};
 use super::plan::{BACKUP, Plan, backup_of, copy_of};
 use super::{
-    CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, module_folder,
-    proceed, restart, same,
+    CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, left,
+    module_at, module_folder, proceed, restart, same,
 };
 use crate::cli::klippy::{Instance, Machine};
 
@@ -55,13 +55,20 @@ pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>)
     let mut notes: Vec<String> = Vec::new();
 
     let printer_cfg = fs::canonicalize(&instance.printer_cfg)?;
-    take_back_config(place, &instance, &printer_cfg, &mut plan, &mut notes)?;
     // Whoever has this checkout beside it counts as well.
     let beside = instance.klipper.parent().map(Path::to_owned);
     machine.homes.extend(beside);
     let others = others_with_it(&machine, &printer_cfg);
     let here_too = |other: &&Instance| same(&other.klipper, &instance.klipper);
     let other = others.iter().find(here_too);
+    take_back_config(
+        place,
+        &instance,
+        &printer_cfg,
+        other.is_some(),
+        &mut plan,
+        &mut notes,
+    )?;
     if let Some(other) = other {
         notes.push(format!(
             "the module stays in {}, because {} needs it",
@@ -120,6 +127,7 @@ fn take_back_config(
     place: &Place,
     instance: &Instance,
     printer_cfg: &Path,
+    module_stays: bool,
     plan: &mut Plan,
     notes: &mut Vec<String>,
 ) -> io::Result<()> {
@@ -161,14 +169,20 @@ fn take_back_config(
             line + 1
         ));
     }
-    let section = left.device();
-    if let Some(section) = section.filter(|_| !comes_back(&instance.klipper)) {
+    let device = left.device();
+    if !other_modules(&instance.klipper).is_empty() || module_stays && device.is_some() {
+        return Ok(());
+    }
+    if let Some(section) = device {
         notes.push(format!(
             "{} was not written by 'install': delete it, or Klipper will not start without the \
              module",
             section.place()
         ));
     }
+    notes.extend(left::notes(&config, &left));
+    let text = plan.text(printer_cfg)?.unwrap_or_default();
+    notes.extend(left::saved_notes(printer_cfg, &text, &config, &left));
     Ok(())
 }
 
@@ -237,11 +251,16 @@ fn edited_in(folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Whether there is a module that was there before ours.
-fn comes_back(klipper: &Path) -> bool {
+/// The modules that are there without the one of `install`, or come back.
+fn other_modules(klipper: &Path) -> Vec<Module> {
     let folders = [module_folder(klipper), klipper.join("klippy/extras")];
-    let mut aside = folders.iter().map(|folder| backup_of(&folder.join(MODULE)));
-    aside.any(|path| fs::symlink_metadata(path).is_ok())
+    let places = folders.iter().map(|folder| folder.join(MODULE));
+    places
+        .flat_map(|path| [backup_of(&path), path])
+        .filter(|path| fs::symlink_metadata(path).is_ok())
+        .map(|path| module_at(&path, &Plan::default()).unwrap_or(Module::Unknown))
+        .filter(|module| *module != Module::Shim)
+        .collect()
 }
 
 /// The other Klippers of this computer that need our module.
@@ -254,8 +273,9 @@ fn others_with_it(machine: &Machine, printer_cfg: &Path) -> Vec<Instance> {
         let plan = Plan::default();
         let config = Config::read(&file, &plan);
         let needs = |config: &Config| {
-            // Where another module comes back, a section may be its own.
-            config.device().is_some() && (!comes_back(&other.klipper) || config.has_marks(&plan))
+            // Where the community's comes back, a section may be its own.
+            let is_its = other_modules(&other.klipper).contains(&Module::Community);
+            config.device().is_some() && (!is_its || config.has_marks(&plan))
         };
         file != printer_cfg && config.is_ok_and(|config| needs(&config))
     });

@@ -295,7 +295,7 @@ impl io::Write for Head {
         if self.0 == 0 {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let lines = String::from_utf8_lossy(bytes).matches('\n').count();
         self.0 = self.0.saturating_sub(lines);
         Ok(bytes.len())
     }
@@ -380,4 +380,53 @@ fn a_copy_that_is_not_hidden_yet_goes_as_well() {
     assert_same(&after, &home.tree());
     home.run("uninstall");
     assert_same(&before, &home.tree());
+}
+
+#[test]
+fn who_needs_the_heater_is_named_when_it_goes() {
+    let home = Home::new();
+    let own = "[verify_heater panda_breath]\nhysteresis: 9\n\
+               [heater_fan f]\npin: PA1\nheater: extruder, panda_breath\n\
+               [heater_fan g]\npin: PA2\nheater: extruder\n\
+               [verify_heater left]\n[verify_heater panda_breath_dryer]\n\
+               [heater_generic chamber]\nheater_pin: panda_breath left:pwm\n\
+               [controller_fan h]\nheater: bed, chamber\n\
+               [heater_generic left]\nheater_pin: PB1\n\
+               [temperature_sensor t]\nsensor_type: panda_breath left\n";
+    let saved = "\n#*# [heater_generic panda_breath]\n#*# control = pid\n";
+    let printer_cfg = "pi/printer_data/config/printer.cfg";
+    home.put(printer_cfg, &format!("{own}{PRINTER_CFG}{saved}"));
+    home.run("install --no-macros");
+    let section = "pi/printer_data/config/panda_breath.cfg";
+    let two = home.get(section) + "[panda_breath left]\nhost: b\n";
+    home.put(section, &two);
+    let said = home.run("uninstall");
+    let notes: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("Klipper will not start"))
+        .collect();
+    let file = home.path(printer_cfg).display().to_string();
+    // As they are before: with the line that includes ours.
+    let wanted = [
+        ("verify_heater panda_breath", 1),
+        ("heater_fan f", 3),
+        ("verify_heater panda_breath_dryer", 10),
+        ("heater_generic chamber", 11),
+        ("controller_fan h", 13),
+        ("temperature_sensor t", 17),
+    ];
+    let mut wanted: Vec<String> = wanted
+        .iter()
+        .map(|(name, line)| {
+            format!(
+                "note: [{name}] in {file}, line {line} needs the heater that goes: delete or \
+                 change it, or Klipper will not start"
+            )
+        })
+        .collect();
+    wanted.push(format!(
+        "note: {file}, line 35: SAVE_CONFIG has kept [heater_generic panda_breath]: delete its \
+         lines, or Klipper will not start"
+    ));
+    assert_eq!(notes, wanted);
 }

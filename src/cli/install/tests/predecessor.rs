@@ -330,3 +330,18 @@ fn a_section_with_options_of_ours_is_not_the_community_modules() {
     assert!(said.contains("is used as it is"), "{said}");
     assert_eq!(home.get("pi/printer_data/config/printer.cfg"), own);
 }
+
+#[test]
+fn what_save_config_kept_of_its_heater_is_named() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+    let saved = "#*# [heater_generic panda_breath]\n#*# control = pid\n";
+    let printer_cfg = format!("[panda_breath]\nhost: a\n{PRINTER_CFG}{saved}");
+    home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+    let said = home.there_and_back("", "");
+    let note = "printer.cfg, line 18: what SAVE_CONFIG has kept for [heater_generic panda_breath] \
+                counts for the new heater, too";
+    assert!(said.contains(note), "{said}");
+    let said = home.run("uninstall");
+    assert!(!said.contains("will not start"), "{said}");
+}
