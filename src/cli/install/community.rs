@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::config::{Config, Section};
+use super::config::{Config, Section, is_marked};
 use super::git;
 use super::left;
 use super::marks;
@@ -190,18 +190,17 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
     Ok(taken)
 }
 
-/// Whether the configuration is the community module's still: nothing in it is from `install`, and
-/// its section says nothing that only ours knows.
+/// Whether the configuration is the community module's still: where its section is, nothing is from
+/// `install`, and the section says nothing that only ours knows.
 pub(super) fn has_its_sections(printer_cfg: &Path) -> io::Result<bool> {
     let plan = Plan::default();
     let config = Config::read(printer_cfg, &plan)?;
-    let mut options = config
-        .named("panda_breath")
-        .flat_map(|section| &section.options);
     let is_known = |(name, _): &(String, String)| OPTIONS.iter().any(|(known, _)| known == name);
-    Ok(options.all(is_known)
-        && config.named("panda_breath").next().is_some()
-        && !config.has_marks(&plan))
+    let is_its = |section: &Section| {
+        section.options.iter().all(is_known) && !is_marked(&section.file, &plan)
+    };
+    let mut sections = config.named("panda_breath").peekable();
+    Ok(sections.peek().is_some() && sections.all(is_its))
 }
 
 /// Its sections for device, heater and `verify_heater`; what the user chose in them goes into ours.

@@ -73,11 +73,7 @@ impl Config {
 
     /// Whether anything in there came from `install`.
     pub(super) fn has_marks(&self, plan: &Plan) -> bool {
-        let mut texts = self.files.iter().filter_map(|file| plan.text(file).ok()?);
-        texts.any(|text| {
-            marks::stamp(&text) != Stamp::Foreign
-                || marks::undone(&text).map_or(true, |bare| bare != text)
-        })
+        self.files.iter().any(|file| is_marked(file, plan))
     }
 
     /// The name of the heater that uses the device.
@@ -163,6 +159,15 @@ impl Config {
         above.pop();
         Ok(())
     }
+}
+
+/// Whether anything in this file came from `install`.
+pub(super) fn is_marked(file: &Path, plan: &Plan) -> bool {
+    let text = plan.text(file).ok().flatten();
+    text.is_some_and(|text| {
+        marks::stamp(&text) != Stamp::Foreign
+            || marks::undone(&text).map_or(true, |bare| bare != text)
+    })
 }
 
 /// What stands in the brackets, if the line begins a section.

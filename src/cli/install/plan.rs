@@ -79,12 +79,13 @@ impl Plan {
         if planned.is_none() {
             self.before.insert(path.to_owned(), old);
         }
-        let earlier = self.steps.iter_mut().find(|step| {
+        let earlier = self.steps.iter().position(|step| {
             planned.is_some() && step.path == path && matches!(step.deed, Deed::Write(_))
         });
-        if let Some(step) = earlier {
-            step.deed = Deed::Write(text);
-            step.what = format!("{}, {what}", step.what);
+        if let Some(at) = earlier {
+            // Now, not then: it may name what was planned in between.
+            let what = format!("{}, {what}", self.steps.remove(at).what);
+            self.push(path, Deed::Write(text), &what);
         } else {
             self.push(path, Deed::Write(text), what);
         }

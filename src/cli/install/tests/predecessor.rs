@@ -293,11 +293,20 @@ fn what_was_broken_off_after_the_module_is_finished_by_the_next_run() {
         if kalico {
             home.put("pi/klipper/klippy/plugins/__init__.py", "");
         }
-        let printer_cfg = format!("{PRINTER_CFG}{COMMUNITY_CFG}");
-        home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+        let calls = "[gcode_macro OFF]\ngcode:\n  PANDA_BREATH_AUTO ENABLE=0\n";
+        home.put("pi/printer_data/config/off.cfg", calls);
+        let printer_cfg = format!("[include off.cfg]\n{PRINTER_CFG}{COMMUNITY_CFG}");
+        let file = "pi/printer_data/config/printer.cfg";
+        home.put(file, &printer_cfg);
         let before = home.tree();
-        home.run("install");
+        let said = home.run("install");
         let whole = home.tree();
+        // What includes the others is written after them.
+        let last = said.rfind("/panda_breath_macros.cfg: ");
+        assert!(said.rfind("/printer.cfg: ") > last, "{said}");
+        home.put(file, &printer_cfg);
+        home.run("install");
+        assert_same(&whole, &home.tree());
         home.run("uninstall");
         assert_same(&before, &home.tree());
         for steps in [1, 2] {
