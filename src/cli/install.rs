@@ -7,6 +7,7 @@ mod config;
 mod configure;
 mod extras;
 mod git;
+mod left;
 mod marks;
 mod options;
 mod plan;
@@ -197,7 +198,7 @@ fn install(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Resul
         let unit = extras::guard_unit(here, python, &arguments.place)?;
         return talk.say(unit.trim_end());
     }
-    let instance = find(&arguments.place, here)?;
+    let (instance, _) = find(&arguments.place, here)?;
     check_python(&instance, python)?;
     talk.say(&format!(
         "Klipper      {}\nprinter.cfg  {}\nPython       {}",
@@ -208,8 +209,13 @@ fn install(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Resul
 
     let mut plan = Plan::default();
     let mut report = Report::default();
-    let community = place_module(&mut plan, &instance.klipper)?;
+    let module = place_module(&mut plan, &instance.klipper)?;
     let printer_cfg = writable_link(&instance.printer_cfg, CONFIG)?;
+    let community = match module {
+        Before::Community => true,
+        Before::CommunityAside => community::has_its_sections(&printer_cfg)?,
+        Before::Other => false,
+    };
     configure(
         arguments,
         &printer_cfg,
@@ -240,10 +246,11 @@ fn install(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Resul
             Ok(())
         };
     }
-    if !proceed(&plan, arguments.manner, talk)? {
-        return Ok(());
+    if proceed(&plan, arguments.manner, talk)? {
+        // It is done, whether or not somebody listens still.
+        let _ = say_next(&instance, python, &report, talk);
     }
-    say_next(&instance, python, &report, talk)
+    Ok(())
 }
 
 /// Shows the plan, asks, and does it; `false` where it was not done.
@@ -307,7 +314,8 @@ fn command(python: &Python) -> String {
 
 // Where Klipper is
 
-fn find(place: &Place, here: &Here) -> io::Result<Instance> {
+/// The Klipper that is meant, and where it was looked for.
+fn find(place: &Place, here: &Here) -> io::Result<(Instance, Machine)> {
     let mut homes = vec![place.home.clone().unwrap_or_else(|| here.home.clone())];
     if let Some(home) = place.klipper_dir.as_deref().and_then(Path::parent) {
         homes.push(home.to_owned());
@@ -365,7 +373,7 @@ fn find(place: &Place, here: &Here) -> io::Result<Instance> {
     // The checkout by its own name, so that links to it are one place.
     instance.klipper = fs::canonicalize(&instance.klipper).map_err(in_file(&instance.klipper))?;
     instance.printer_cfg = std::path::absolute(&instance.printer_cfg)?;
-    Ok(instance)
+    Ok((instance, machine))
 }
 
 fn same(one: &Path, other: &Path) -> bool {
@@ -456,13 +464,23 @@ fn module_folder(klipper: &Path) -> PathBuf {
     }
 }
 
-/// Puts our module in place; whether the community's was there.
-fn place_module(plan: &mut Plan, klipper: &Path) -> io::Result<bool> {
+/// What was in the place of our module.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Before {
+    Community,
+    /// The community's, but an earlier run has put it aside: for another printer, or it was broken
+    /// off.
+    CommunityAside,
+    Other,
+}
+
+/// Puts our module in place.
+fn place_module(plan: &mut Plan, klipper: &Path) -> io::Result<Before> {
     let target = module_folder(klipper).join(MODULE);
     // Kalico takes the same name in both of its folders for an error.
     let mut places = vec![target.clone(), klipper.join("klippy/extras").join(MODULE)];
     places.dedup();
-    let mut community = false;
+    let mut before = Before::Other;
     let mut unseen = vec![target.clone()];
     for path in &places {
         let package = path.with_extension("");
@@ -472,43 +490,56 @@ fn place_module(plan: &mut Plan, klipper: &Path) -> io::Result<bool> {
                 package.display()
             )));
         }
-        if fs::symlink_metadata(path).is_err() {
-            continue;
-        }
-        let module = match plan.text(path)? {
-            Some(text) => community::module(&text),
-            None => Module::Community, // a link to a checkout that has gone
+        let aside = backup_of(path);
+        let is_aside = fs::symlink_metadata(&aside).is_ok();
+        let module = if fs::symlink_metadata(path).is_ok() {
+            Some(module_at(path, plan)?)
+        } else {
+            None
         };
-        match module {
-            Module::Shim if *path == target => continue,
-            Module::Unknown => {
+        let what = match module {
+            None => None,
+            Some(Module::Shim) if *path == target => None,
+            Some(Module::Unknown) => {
                 return Err(failed(format!(
                     "{}: neither this module nor the known community module; move it away, and \
                      run this again",
                     path.display()
                 )));
             }
-            Module::Shim | Module::Copy | Module::Community => {}
-        }
-        let aside = backup_of(path);
-        if fs::symlink_metadata(&aside).is_ok() {
+            Some(Module::Community) => Some("the community module"),
+            Some(Module::Shim | Module::Copy) => Some("the copy of this module"),
+        };
+        let Some(what) = what else {
+            if is_aside {
+                if before == Before::Other && module_at(&aside, plan)? == Module::Community {
+                    before = Before::CommunityAside;
+                }
+                unseen.push(aside);
+            }
+            continue;
+        };
+        if is_aside {
             return Err(failed(format!(
                 "{} is in the way; move it away",
                 aside.display()
             )));
         }
-        let what = if module == Module::Community {
-            community = true;
-            "the community module"
-        } else {
-            "the copy of this module"
-        };
+        if module == Some(Module::Community) {
+            before = Before::Community;
+        }
         plan.rename(path, &aside, what);
         unseen.push(aside);
     }
     plan.write(&target, SHIM.to_owned(), "loads the module from the wheel")?;
     git::exclude(plan, klipper, &unseen)?;
-    Ok(community)
+    Ok(before)
+}
+
+fn module_at(path: &Path, plan: &Plan) -> io::Result<Module> {
+    let text = plan.text(path)?;
+    // Without a text it is a link to a checkout that has gone.
+    Ok(text.map_or(Module::Community, |text| community::module(&text)))
 }
 
 /// The file itself, where this is a link; refused if it is in somebody's repository, which would

@@ -1,6 +1,7 @@
 //! Where Klipper is: its checkout, its printer.cfg, its Python, its service, its process.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// One Klipper, as it is or would be started.
@@ -57,8 +58,17 @@ impl Machine {
 
     /// The homes' and others, each once: by services, by processes, by folders.
     pub(super) fn everywhere(&self) -> Vec<Instance> {
+        self.found(is_trusted)
+    }
+
+    /// Anybody can start a process with any command line: one that is not trusted only tells the
+    /// number by which a Klipper runs that is known without it.
+    fn found(&self, is_trusted: impl Fn(&Path) -> bool) -> Vec<Instance> {
         let mut found: Vec<Instance> = Vec::new();
-        let sources = [self.by_service(), self.by_process(), self.by_folder()];
+        let processes = self.by_process().into_iter();
+        let (own, others): (Vec<_>, Vec<_>) = processes.partition(|(folder, _)| is_trusted(folder));
+        let own = own.into_iter().map(|(_, instance)| instance).collect();
+        let sources = [self.by_service(), own, self.by_folder()];
         for instance in sources.into_iter().flatten() {
             match found
                 .iter_mut()
@@ -69,6 +79,12 @@ impl Machine {
                     other.pid = other.pid.or(instance.pid);
                 }
                 None => found.push(instance),
+            }
+        }
+        for (_, process) in others {
+            let mut known = found.iter_mut();
+            if let Some(known) = known.find(|known| known.has(&process.printer_cfg)) {
+                known.pid = known.pid.or(process.pid);
             }
         }
         name_apart(&mut found);
@@ -121,7 +137,8 @@ impl Machine {
         found
     }
 
-    fn by_process(&self) -> Vec<Instance> {
+    /// Each with its folder in /proc.
+    fn by_process(&self) -> Vec<(PathBuf, Instance)> {
         let Some(proc) = &self.proc else {
             return Vec::new();
         };
@@ -141,7 +158,7 @@ impl Machine {
                     .python
                     .or_else(|| fs::read_link(folder.join("exe")).ok());
                 instance.pid = Some(pid);
-                found.push(instance);
+                found.push((folder, instance));
             }
         }
         found
@@ -226,6 +243,12 @@ fn from_command(words: &[String], here: &Path) -> Option<Instance> {
     })
 }
 
+/// Whether a process is root's or our own.
+fn is_trusted(process: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    fs::metadata(process).is_ok_and(|data| [0, own].contains(&data.uid()))
+}
+
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -254,6 +277,43 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_strangers_process_adds_nothing_but_its_number() {
+        let name = format!("panda-breath-klippy-{}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        let put = |name: &str, text: &str| {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("pi/klipper/klippy/klippy.py", "");
+        put("pi/printer_data/config/printer.cfg", "");
+        let at = root.display();
+        for (pid, config) in [(7, "pi/printer_data/config/printer.cfg"), (8, "tmp/p.cfg")] {
+            let line = format!("{at}/tmp/bin/python3\0{at}/tmp/klippy/klippy.py\0{at}/{config}\0");
+            put(&format!("proc/{pid}/cmdline"), &line);
+        }
+        let machine = Machine {
+            homes: vec![root.join("pi")],
+            units: root.join("systemd"),
+            proc: Some(root.join("proc")),
+        };
+        let found = machine.found(|_| false);
+        assert_eq!(machine.found(|_| true).len(), 2);
+        assert!(is_trusted(&root.join("proc/7")), "our own");
+        if rustix::process::geteuid().is_root() {
+            for pid in ["proc/7", "proc/8"] {
+                std::os::unix::fs::chown(root.join(pid), Some(1234), None).unwrap();
+            }
+            assert_eq!(machine.everywhere(), found);
+        }
+        fs::remove_dir_all(&root).unwrap();
+        let only = &found[..];
+        assert_eq!(only.len(), 1, "{only:?}");
+        assert_eq!((only[0].pid, &only[0].python), (Some(7), &None));
+        assert_eq!(only[0].klipper, root.join("pi/klipper"));
+    }
 
     /// Python, checkout and printer.cfg of a command line in /home/pi.
     fn read(line: &str) -> Option<[String; 3]> {

@@ -1,7 +1,10 @@
 //! This computer: the Klipper that runs on it, what is installed for it, and the clock.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -52,6 +55,8 @@ pub(super) struct Place {
     pub(super) folder: Option<PathBuf>,
     /// Its process, if it runs.
     pub(super) pid: Option<u32>,
+    /// The user named the Python, or root did in a unit.
+    is_vouched: bool,
     started: Option<SystemTime>,
 }
 
@@ -69,7 +74,9 @@ pub(super) fn find(machine: &Machine, config: Option<&Path>, python: Option<&Pat
     };
     let klippy = one.klipper.join("klippy");
     let proc = machine.proc.as_deref();
+    let is_root = rustix::process::geteuid().is_root();
     Place {
+        is_vouched: python.is_some() || one.service.is_some() && !is_root,
         python: python.map(Path::to_path_buf).or(one.python),
         folder: klippy.exists().then_some(klippy),
         pid: one.pid,
@@ -102,7 +109,24 @@ pub(super) fn check(place: &Place, said: &mut Findings) {
             format!("does not run now; its Python is {shown}"),
         ),
     };
-    let answer = match ask(python) {
+    let user = if place.is_vouched {
+        Ok(None)
+    } else {
+        user_for(&owners(python), rustix::process::geteuid().as_raw())
+    };
+    let user = match user {
+        Ok(user) => user,
+        Err(why) => {
+            said.problem(
+                "wheel",
+                format!("{shown} was not run, because {why}"),
+                "run the doctor as the user who runs Klipper; or, if you trust it, --klippy-python \
+                 FILE",
+            );
+            return;
+        }
+    };
+    let answer = match ask(python, user) {
         Ok(answer) => answer,
         Err(why) => {
             said.problem(
@@ -150,11 +174,42 @@ pub(super) fn check(place: &Place, said: &mut Findings) {
     restart(place, file.as_deref(), said);
 }
 
+/// Who but root could have put something else in the place of this file: user and group each.
+fn owners(path: &Path) -> BTreeMap<u32, u32> {
+    let real = fs::canonicalize(path).unwrap_or_default();
+    let path = std::path::absolute(path).unwrap_or_default();
+    let places = path.ancestors().chain(real.ancestors());
+    let owners = places.filter_map(|place| fs::symlink_metadata(place).ok());
+    owners
+        .map(|data| (data.uid(), data.gid()))
+        .filter(|(user, _)| *user != 0)
+        .collect()
+}
+
+/// As whom to run a program with such owners: as ourselves, or root as that user; an error where it
+/// would do with our rights what a stranger wants.
+fn user_for(owners: &BTreeMap<u32, u32>, own: u32) -> Result<Option<(u32, u32)>, String> {
+    let mut others = owners.iter().filter(|(user, _)| **user != own);
+    match (others.next(), others.next()) {
+        (None, _) => Ok(None),
+        (Some((user, group)), None) if own == 0 => Ok(Some((*user, *group))),
+        (Some((user, _)), None) => Err(format!("it belongs to another user, number {user}")),
+        (Some((one, _)), Some((other, _))) => {
+            Err(format!("it belongs to other users, {one} and {other}"))
+        }
+    }
+}
+
 /// Asks a Python, and does not wait for ever.
-fn ask(python: &Path) -> Result<String, String> {
+fn ask(python: &Path, user: Option<(u32, u32)>) -> Result<String, String> {
     // Not resolved: a link to an interpreter is what makes a virtual environment.
     let python = std::path::absolute(python).map_err(|error| error.to_string())?;
-    let mut child = Command::new(python)
+    let mut command = Command::new(python);
+    if let Some((user, group)) = user {
+        // Other groups go with it, and what is in root's environment is no business of theirs.
+        command.uid(user).gid(group).env_clear();
+    }
+    let mut child = command
         .args(["-c", ASK])
         .current_dir("/") // nothing is imported from where the user is by chance
         .stdin(Stdio::null())

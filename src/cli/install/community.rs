@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::config::{Config, Section};
+use super::config::{Config, Section, is_marked};
 use super::git;
+use super::left;
 use super::marks;
 use super::plan::Plan;
 
@@ -137,6 +138,18 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
     let mut changes = Changes::default();
     if its_sections {
         take_sections(config, &mut changes, &mut taken);
+        if let Some(file) = config.files.first() {
+            let text = plan.text(file)?.unwrap_or_default();
+            let saved = left::saved(&text).into_iter();
+            let heaters = saved.filter(|(_, name)| name == "heater_generic panda_breath");
+            taken.notes.extend(heaters.map(|(line, name)| {
+                format!(
+                    "{}, line {line}: what SAVE_CONFIG has kept for [{name}] counts for the new \
+                     heater, too; delete its lines, unless you want that",
+                    file.display()
+                )
+            }));
+        }
     }
     let heaters = Heaters::of(config);
     for section in &config.sections {
@@ -175,6 +188,19 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
         plan.edit(file, new, "without what only the community module knows")?;
     }
     Ok(taken)
+}
+
+/// Whether the configuration is the community module's still: where its section is, nothing is from
+/// `install`, and the section says nothing that only ours knows.
+pub(super) fn has_its_sections(printer_cfg: &Path) -> io::Result<bool> {
+    let plan = Plan::default();
+    let config = Config::read(printer_cfg, &plan)?;
+    let is_known = |(name, _): &(String, String)| OPTIONS.iter().any(|(known, _)| known == name);
+    let is_its = |section: &Section| {
+        section.options.iter().all(is_known) && !is_marked(&section.file, &plan)
+    };
+    let mut sections = config.named("panda_breath").peekable();
+    Ok(sections.peek().is_some() && sections.all(is_its))
 }
 
 /// Its sections for device, heater and `verify_heater`; what the user chose in them goes into ours.

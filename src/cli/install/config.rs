@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::failed;
+use super::marks::{self, Stamp};
 use super::plan::Plan;
 
 /// A section, and the lines of its file that it takes up.
@@ -68,6 +69,11 @@ impl Config {
         self.sections
             .iter()
             .find(|section| section.name.split(' ').next() == Some("panda_breath"))
+    }
+
+    /// Whether anything in there came from `install`.
+    pub(super) fn has_marks(&self, plan: &Plan) -> bool {
+        self.files.iter().any(|file| is_marked(file, plan))
     }
 
     /// The name of the heater that uses the device.
@@ -153,6 +159,15 @@ impl Config {
         above.pop();
         Ok(())
     }
+}
+
+/// Whether anything in this file came from `install`.
+pub(super) fn is_marked(file: &Path, plan: &Plan) -> bool {
+    let text = plan.text(file).ok().flatten();
+    text.is_some_and(|text| {
+        marks::stamp(&text) != Stamp::Foreign
+            || marks::undone(&text).map_or(true, |bare| bare != text)
+    })
 }
 
 /// What stands in the brackets, if the line begins a section.

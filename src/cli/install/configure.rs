@@ -95,7 +95,15 @@ fn write_section(
     } else {
         arguments.device.asked(talk)?
     };
-    let body = device.section(taken);
+    let mut options = match &old {
+        Some(_) if rewrite => written(ours, plan)?,
+        _ => Vec::new(),
+    };
+    for option in taken {
+        options.retain(|(name, _)| *name != option.0);
+        options.push(option.clone());
+    }
+    let body = device.section(options);
     match (old, stamp) {
         (Some(text), Some(Stamp::Foreign | Stamp::Edited)) => {
             let text = marks::with_block_on_top(&text, &body);
@@ -103,6 +111,14 @@ fn write_section(
         }
         _ => plan.write(ours, marks::stamped(&body), "the section [panda_breath]"),
     }
+}
+
+/// What an earlier run has written: what is not given this time stays.
+fn written(ours: &Path, plan: &Plan) -> io::Result<Vec<(String, String)>> {
+    let config = Config::read(ours, plan)?;
+    Ok(config
+        .device()
+        .map_or_else(Vec::new, |section| section.options.clone()))
 }
 
 /// Whether the file is included already, above all that needs it.
@@ -145,7 +161,9 @@ fn add_macros(
     let mut there = ["gcode_macro M141", "gcode_macro M191"]
         .iter()
         .flat_map(|name| config.named(name));
-    if let Some(section) = there.next() {
+    // What was put out of force needs one in its place; where only one of the two was, the user's own
+    // stands below ours, and counts.
+    if let Some(section) = there.next().filter(|_| !replaced) {
         if arguments.macros {
             let place = section.place();
             report

@@ -75,11 +75,19 @@ impl DeviceOptions {
         Ok(answered)
     }
 
-    /// The section, with what was taken over from another one; what was given here counts more.
-    pub(super) fn section(&self, taken: &[(String, String)]) -> String {
-        let mut options = taken.to_vec();
-        // Host or broker: the other one does not belong to this device any more.
-        if self.host.is_some() || self.mqtt_broker.is_some() {
+    /// The section, with what an older one said; what was given here counts more.
+    pub(super) fn section(&self, mut options: Vec<(String, String)>) -> String {
+        let is_new = |name: &str, given: Option<&String>| {
+            let old = options.iter().find(|(other, _)| other == name);
+            given.is_some_and(|given| old.is_none_or(|(_, old)| old != given))
+        };
+        // With another host or broker, how the old one was reached does not belong to the device any
+        // more.
+        if is_new("host", self.host.as_ref())
+            || is_new("mqtt_broker", self.mqtt_broker.as_ref())
+            || self.firmware.as_deref() == Some("stock")
+                && options.iter().any(|(name, _)| name == "mqtt_broker")
+        {
             options.retain(|(name, _)| {
                 name != "firmware" && name != "host" && name != "port" && !name.starts_with("mqtt_")
             });

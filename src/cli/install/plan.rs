@@ -15,7 +15,13 @@ use super::{failed, in_file, marks};
 /// What is added to the name of a file of the user's that was moved aside or copied.
 pub(super) const BACKUP: &str = ".before-panda-breath";
 
-/// Where the old one of this file is kept.
+/// Where the copy of a file is kept that is changed. No pattern of an `[include]` names it, for it
+/// is hidden.
+pub(super) fn copy_of(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".{}{BACKUP}", name_of(path)))
+}
+
+/// Where a file that was moved aside is kept, or its copy, as copies were called at first.
 pub(super) fn backup_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(BACKUP);
@@ -26,7 +32,7 @@ pub(super) fn backup_of(path: &Path) -> PathBuf {
 enum Deed {
     /// Create the file or replace its contents.
     Write(String),
-    /// Copy it to its backup, in the place of one that is there.
+    /// Copy it, in the place of one that is there.
     BackUp,
     /// Rename it to this.
     Move(PathBuf),
@@ -73,12 +79,13 @@ impl Plan {
         if planned.is_none() {
             self.before.insert(path.to_owned(), old);
         }
-        let earlier = self.steps.iter_mut().find(|step| {
+        let earlier = self.steps.iter().position(|step| {
             planned.is_some() && step.path == path && matches!(step.deed, Deed::Write(_))
         });
-        if let Some(step) = earlier {
-            step.deed = Deed::Write(text);
-            step.what = format!("{}, {what}", step.what);
+        if let Some(at) = earlier {
+            // Now, not then: it may name what was planned in between.
+            let what = format!("{}, {what}", self.steps.remove(at).what);
+            self.push(path, Deed::Write(text), &what);
         } else {
             self.push(path, Deed::Write(text), what);
         }
@@ -95,7 +102,10 @@ impl Plan {
         {
             // Once: what is there from an earlier run shows the file without us.
             let ours = marks::undone(&old).is_ok_and(|bare| bare != old);
-            if !(ours && backup_of(path).exists()) {
+            let is_copied = [copy_of(path), backup_of(path)]
+                .iter()
+                .any(|path| path.exists());
+            if !(ours && is_copied) {
                 self.push(path, Deed::BackUp, "");
             }
         }
@@ -197,7 +207,8 @@ impl Plan {
                     return Err(failed(format!("{error}; {end}")));
                 }
             }
-            writeln!(out, "  {}", step.words(true))?;
+            // Whoever listens no more wants it done all the same, or not begun; not done by half.
+            let _ = writeln!(out, "  {}", step.words(true));
         }
         Ok(())
     }
@@ -216,7 +227,7 @@ impl Step {
         let mut words = match &self.deed {
             Deed::Write(_) => format!("{} {path}", say("write", "wrote")),
             Deed::BackUp => {
-                let backup = backup_of(&self.path);
+                let backup = copy_of(&self.path);
                 format!("{} {path} to {}", say("copy", "copied"), name_of(&backup))
             }
             Deed::Move(to) => format!("{} {path} to {}", say("rename", "renamed"), name_of(to)),
@@ -243,7 +254,7 @@ impl Step {
                 Ok(undo)
             }
             Deed::BackUp => {
-                let backup = backup_of(path);
+                let backup = copy_of(path);
                 let undo = Undo::File(backup.clone(), Kept::of(&backup)?);
                 if let Some(old) = Kept::of(path)? {
                     replace(&backup, &old.bytes, Some(&old))?;

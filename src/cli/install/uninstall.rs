@@ -11,14 +11,14 @@ use super::ask::Talk;
 use super::community::{self, Module};
 use super::config::Config;
 use super::marks::{self, Stamp};
-use super::plan::{BACKUP, Plan, backup_of};
+use super::plan::{BACKUP, Plan, backup_of, copy_of};
 use super::{
-    CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, module_folder,
-    proceed, restart,
+    CONFIG, Here, MACROS, MODULE, Manner, Place, Python, extras, failed, find, git, left,
+    module_at, module_folder, proceed, restart, same,
 };
 use crate::cli::klippy::{Instance, Machine};
 
-/// What an edited file of ours is renamed to.
+/// What is added to the name of an edited file of ours, which is hidden as copies are.
 const SAVED: &str = ".saved";
 
 /// Take back what `panda-breath install` did.
@@ -50,18 +50,30 @@ pub(in crate::cli) fn run(arguments: &Arguments, python: Option<Python>) -> io::
 
 pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>) -> io::Result<()> {
     let place = &arguments.place;
-    let instance = find(place, here)?;
+    let (instance, mut machine) = find(place, here)?;
     let mut plan = Plan::default();
     let mut notes: Vec<String> = Vec::new();
 
     let printer_cfg = fs::canonicalize(&instance.printer_cfg)?;
-    take_back_config(place, &instance, &printer_cfg, &mut plan, &mut notes)?;
-    let others = others_with_it(place, here, &printer_cfg);
-    if let Some(other) = others {
+    // Whoever has this checkout beside it counts as well.
+    let beside = instance.klipper.parent().map(Path::to_owned);
+    machine.homes.extend(beside);
+    let others = others_with_it(&machine, &printer_cfg);
+    let here_too = |other: &&Instance| same(&other.klipper, &instance.klipper);
+    let other = others.iter().find(here_too);
+    take_back_config(
+        place,
+        &instance,
+        &printer_cfg,
+        other.is_some(),
+        &mut plan,
+        &mut notes,
+    )?;
+    if let Some(other) = other {
         notes.push(format!(
             "the module stays in {}, because {} needs it",
             instance.klipper.display(),
-            other.display()
+            other.printer_cfg.display()
         ));
     } else {
         take_back_module(&instance.klipper, &mut plan, &mut notes)?;
@@ -70,21 +82,38 @@ pub(super) fn uninstall(arguments: &Arguments, here: &Here, talk: &mut Talk<'_>)
     for note in &notes {
         talk.say(&format!("note: {note}"))?;
     }
+    let spare = |python: &&Python| other.is_none() && !others.iter().any(|one| uses(one, python));
+    let python = here.python.as_ref().filter(spare);
     if plan.is_empty() {
         talk.say("Nothing of 'panda-breath install' is here: nothing to do.")?;
-    } else {
-        if !proceed(&plan, arguments.manner, talk)? {
-            return Ok(());
-        }
-        talk.say(&format!("\nNext: {}", restart(&instance)))?;
-        if let Some(python) = &here.python {
-            let pip = python.prefix.join("bin/python");
-            talk.say(&format!(
-                "Then: {} -m pip uninstall panda-breath",
-                pip.display()
-            ))?;
-        }
+        return say_guard(place, talk);
     }
+    if proceed(&plan, arguments.manner, talk)? {
+        // It is done, whether or not somebody listens still.
+        let _ = say_next(place, &instance, python, talk);
+    }
+    Ok(())
+}
+
+/// What is left to do by hand.
+fn say_next(
+    place: &Place,
+    instance: &Instance,
+    python: Option<&Python>,
+    talk: &mut Talk<'_>,
+) -> io::Result<()> {
+    talk.say(&format!("\nNext: {}", restart(instance)))?;
+    if let Some(python) = python {
+        let pip = python.prefix.join("bin/python");
+        talk.say(&format!(
+            "Then: {} -m pip uninstall panda-breath",
+            pip.display()
+        ))?;
+    }
+    say_guard(place, talk)
+}
+
+fn say_guard(place: &Place, talk: &mut Talk<'_>) -> io::Result<()> {
     if let Some(unit) = extras::guard_unit_left(place) {
         talk.say(&format!(
             "The guard service: sudo systemctl disable --now panda-breath-guard && sudo rm {}",
@@ -98,6 +127,7 @@ fn take_back_config(
     place: &Place,
     instance: &Instance,
     printer_cfg: &Path,
+    module_stays: bool,
     plan: &mut Plan,
     notes: &mut Vec<String>,
 ) -> io::Result<()> {
@@ -139,31 +169,32 @@ fn take_back_config(
             line + 1
         ));
     }
-    let aside = [
-        module_folder(&instance.klipper),
-        instance.klipper.join("klippy/extras"),
-    ]
-    .map(|folder| backup_of(&folder.join(MODULE)));
-    let comes_back = aside.iter().any(|path| fs::symlink_metadata(path).is_ok());
-    if let Some(section) = left.device().filter(|_| !comes_back) {
+    let device = left.device();
+    if !other_modules(&instance.klipper).is_empty() || module_stays && device.is_some() {
+        return Ok(());
+    }
+    if let Some(section) = device {
         notes.push(format!(
             "{} was not written by 'install': delete it, or Klipper will not start without the \
              module",
             section.place()
         ));
     }
+    notes.extend(left::notes(&config, &left));
+    let text = plan.text(printer_cfg)?.unwrap_or_default();
+    notes.extend(left::saved_notes(printer_cfg, &text, &config, &left));
     Ok(())
 }
 
 /// The name for an edited file of ours: one that nothing has yet.
 fn saved(file: &Path) -> PathBuf {
+    let own = file.file_name().unwrap_or_default().to_string_lossy();
     let name = |number: u32| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(SAVED);
-        if number > 1 {
-            name.push(format!(".{number}"));
-        }
-        PathBuf::from(name)
+        let number = match number {
+            1 => String::new(),
+            _ => format!(".{number}"),
+        };
+        file.with_file_name(format!(".{own}{SAVED}{number}"))
     };
     let mut free = (1..).map(name).filter(|path| !path.exists());
     free.next().unwrap_or_else(|| name(0))
@@ -172,11 +203,11 @@ fn saved(file: &Path) -> PathBuf {
 /// Our lines out of a file of the user's; the copy of it goes where it is the same again.
 fn take_back(file: &Path, text: &str, plan: &mut Plan, notes: &mut Vec<String>) -> io::Result<()> {
     let bare = marks::undone(text).map_err(|why| failed(format!("{}: {why}", file.display())))?;
-    let copy = backup_of(file);
-    let kept = if copy.is_file() {
-        super::plan::read(&copy)?
-    } else {
-        None
+    let mut copies = [copy_of(file), backup_of(file)].into_iter();
+    let copy = copies.find(|copy| copy.is_file());
+    let kept = match &copy {
+        Some(copy) => super::plan::read(copy)?,
+        None => None,
     };
     if bare == text && kept.is_none() {
         return Ok(());
@@ -186,6 +217,7 @@ fn take_back(file: &Path, text: &str, plan: &mut Plan, notes: &mut Vec<String>) 
         return Ok(());
     }
     plan.write(file, bare.clone(), "without the lines of 'install'")?;
+    let Some(copy) = copy else { return Ok(()) };
     if kept.as_ref() == Some(&bare) {
         plan.remove(&copy, "");
     } else if kept.is_some() {
@@ -209,29 +241,52 @@ fn edited_in(folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
         if is_folder && depth < 4 {
             edited_in(&path, depth + 1, files);
         } else if let Some(name) = path.to_str().and_then(|path| path.strip_suffix(BACKUP)) {
-            files.insert(PathBuf::from(name));
+            let file = PathBuf::from(name);
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            files.insert(match name.strip_prefix('.') {
+                Some(name) => file.with_file_name(name),
+                None => file,
+            });
         }
     }
 }
 
-/// Another Klipper from this checkout that is configured for the device.
-fn others_with_it(place: &Place, here: &Here, printer_cfg: &Path) -> Option<PathBuf> {
-    let machine = Machine {
-        homes: vec![place.home.clone().unwrap_or_else(|| here.home.clone())],
-        units: place.systemd_dir.clone(),
-        proc: here.proc.clone(),
-    };
-    let mut others = machine
-        .instances()
-        .into_iter()
-        .map(|instance| instance.printer_cfg);
-    others.find(|other| {
-        let Ok(other) = fs::canonicalize(other) else {
+/// The modules that are there without the one of `install`, or come back.
+fn other_modules(klipper: &Path) -> Vec<Module> {
+    let folders = [module_folder(klipper), klipper.join("klippy/extras")];
+    let places = folders.iter().map(|folder| folder.join(MODULE));
+    places
+        .flat_map(|path| [backup_of(&path), path])
+        .filter(|path| fs::symlink_metadata(path).is_ok())
+        .map(|path| module_at(&path, &Plan::default()).unwrap_or(Module::Unknown))
+        .filter(|module| *module != Module::Shim)
+        .collect()
+}
+
+/// The other Klippers of this computer that need our module.
+fn others_with_it(machine: &Machine, printer_cfg: &Path) -> Vec<Instance> {
+    let mut others = machine.everywhere();
+    others.retain(|other| {
+        let Ok(file) = fs::canonicalize(&other.printer_cfg) else {
             return false;
         };
-        let config = Config::read(&other, &Plan::default());
-        other != printer_cfg && config.is_ok_and(|config| config.device().is_some())
-    })
+        let plan = Plan::default();
+        let config = Config::read(&file, &plan);
+        let needs = |config: &Config| {
+            // Where the community's comes back, a section may be its own.
+            let is_its = other_modules(&other.klipper).contains(&Module::Community);
+            config.device().is_some() && (!is_its || config.has_marks(&plan))
+        };
+        file != printer_cfg && config.is_ok_and(|config| needs(&config))
+    });
+    others
+}
+
+/// Whether it runs in this Python, as far as anybody knows.
+fn uses(other: &Instance, python: &Python) -> bool {
+    let folder = other.python.as_deref();
+    let folder = folder.and_then(|path| path.ancestors().nth(2));
+    folder.is_none_or(|folder| same(folder, &python.prefix))
 }
 
 fn take_back_module(klipper: &Path, plan: &mut Plan, notes: &mut Vec<String>) -> io::Result<()> {

@@ -261,3 +261,53 @@ fn a_date_that_cannot_be_right_is_said() {
     assert_eq!(judge(1_700_000_000, true), Level::Problem);
     assert_eq!(judge(1_800_000_000, true), Level::Ok);
 }
+
+#[test]
+fn a_strangers_python_is_not_run_with_our_rights() {
+    let owners = |list: &[u32]| list.iter().map(|user| (*user, *user)).collect();
+    assert_eq!(user_for(&owners(&[]), 1000), Ok(None));
+    assert_eq!(user_for(&owners(&[1000]), 1000), Ok(None));
+    assert_eq!(user_for(&owners(&[]), 0), Ok(None));
+    assert_eq!(user_for(&owners(&[1000]), 0), Ok(Some((1000, 1000))));
+    for (list, own) in [
+        (&[1001][..], 1000),
+        (&[1000, 1001], 1000),
+        (&[1000, 1001], 0),
+    ] {
+        let why = user_for(&owners(list), own).unwrap_err();
+        assert!(why.contains("1001"), "{why}");
+    }
+}
+
+#[test]
+fn root_asks_a_python_as_the_user_it_belongs_to() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let host = well("owner");
+    let python = host.path("home/klippy-env/bin/python");
+    let text = fs::read_to_string(&python).unwrap();
+    let note = host.path("note");
+    fs::write(&note, "").unwrap();
+    fs::set_permissions(&note, fs::Permissions::from_mode(0o666)).unwrap();
+    let spy = format!("#!/bin/sh\n(id -u; id -G; env) >{}\n", note.display());
+    fs::write(&python, text.replace("#!/bin/sh\n", &spy)).unwrap();
+    // An environment of another user's, although the program in it is root's.
+    std::os::unix::fs::chown(host.path("home/klippy-env"), Some(1234), Some(1235)).unwrap();
+    assert_eq!(host.said(), []);
+    let who = fs::read_to_string(&note).unwrap();
+    assert!(who.starts_with("1234\n1235\n"), "{who}");
+    assert!(!who.contains("CARGO"), "{who}");
+    std::os::unix::fs::chown(host.path("home"), Some(1236), None).unwrap();
+    fs::write(&note, "").unwrap();
+    host.says(
+        "wheel",
+        Level::Problem,
+        "was not run, because it belongs to",
+    );
+    assert_eq!(fs::read_to_string(&note).unwrap(), "");
+    let named = find(&host.machine(), None, Some(&python));
+    let mut said = Findings::about("host");
+    check(&named, &mut said);
+    assert_ne!(fs::read_to_string(&note).unwrap(), "");
+}

@@ -27,7 +27,7 @@ fn what_was_edited_meanwhile_stays() {
     );
     assert!(said.contains("printer.cfg was edited since"), "{said}");
     assert_eq!(
-        home.get("pi/printer_data/config/panda_breath.cfg.saved"),
+        home.get("pi/printer_data/config/.panda_breath.cfg.saved"),
         mine
     );
     assert!(!home.path(section).exists());
@@ -42,7 +42,7 @@ fn a_second_run_with_other_options_changes_what_nobody_has_edited() {
     let section = home.get("pi/printer_data/config/panda_breath.cfg");
     let wanted = "\n[panda_breath]\nmqtt_broker: 192.168.1.10\nmqtt_username: me\n";
     assert!(section.ends_with(wanted), "{section}");
-    let backup = home.get("pi/printer_data/config/printer.cfg.before-panda-breath");
+    let backup = home.get("pi/printer_data/config/.printer.cfg.before-panda-breath");
     assert_eq!(backup, PRINTER_CFG, "copied once");
     home.run("uninstall");
     assert_same(&before, &home.tree());
@@ -167,7 +167,7 @@ fn each_edited_section_is_kept() {
         );
         home.run("uninstall");
     }
-    let saved = |name: &str| home.get(&format!("pi/printer_data/config/panda_breath.cfg.{name}"));
+    let saved = |name: &str| home.get(&format!("pi/printer_data/config/.panda_breath.cfg.{name}"));
     assert!(saved("saved").ends_with("host: a\n"));
     assert!(saved("saved.2").ends_with("host: b\n"));
 }
@@ -241,4 +241,192 @@ fn at_no_moment_is_something_included_that_is_not_there() {
     assert!(include < at(&said, "/panda_breath.cfg\n"));
     assert!(include < at(&said, "/panda_breath_macros.cfg\n"));
     assert!(include < at(&said, "/extras/panda_breath.py\n"));
+}
+
+#[test]
+fn options_that_are_not_given_again_stay() {
+    let home = Home::new();
+    let section = "pi/printer_data/config/panda_breath.cfg";
+    for (line, wanted) in [
+        (
+            "--host 192.168.1.50 --port 8080",
+            "host: 192.168.1.50\nport: 8080\n",
+        ),
+        (
+            "--device-id 306d",
+            "host: 192.168.1.50\nport: 8080\ndevice_id: 306d\n",
+        ),
+        (
+            "--host 192.168.1.50 --firmware stock",
+            "port: 8080\ndevice_id: 306d\nfirmware: stock\nhost: 192.168.1.50\n",
+        ),
+        // Neither the port nor the firmware need be the other one's.
+        (
+            "--host 192.168.1.60",
+            "device_id: 306d\nhost: 192.168.1.60\n",
+        ),
+        (
+            "--mqtt-broker b --mqtt-port 99 --firmware esphome",
+            "device_id: 306d\nfirmware: esphome\nmqtt_broker: b\nmqtt_port: 99\n",
+        ),
+        (
+            "--mqtt-broker b --mqtt-username me",
+            "device_id: 306d\nfirmware: esphome\nmqtt_port: 99\nmqtt_broker: b\nmqtt_username: me\n",
+        ),
+        (
+            "--firmware stock",
+            "host: PandaBreath.local\ndevice_id: 306d\nfirmware: stock\n",
+        ),
+    ] {
+        home.run(&format!("install {line}"));
+        let text = home.get(section);
+        assert!(
+            text.ends_with(&format!("\n[panda_breath]\n{wanted}")),
+            "{line}: {text}"
+        );
+    }
+}
+
+/// An output that is closed after some lines, as `| head -3` does it.
+struct Head(usize);
+
+impl io::Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let lines = String::from_utf8_lossy(bytes).matches('\n').count();
+        self.0 = self.0.saturating_sub(lines);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_output_stops_it_before_anything_is_done_or_not_at_all() {
+    let home = Home::new();
+    let before = home.tree();
+    home.run("install --macros");
+    let after = home.tree();
+    home.run("uninstall");
+    let units = home.path("systemd").display().to_string();
+    let go = |command: &str, lines: usize| {
+        let words = ["panda-breath", command, "--systemd-dir", &units];
+        let mut out = Head(lines);
+        let mut talk = Talk::with(None, &mut out);
+        match Command::try_parse_from(words).unwrap() {
+            Command::Install(arguments) => install(&arguments, &home.here(), &mut talk),
+            Command::Uninstall(arguments) => uninstall(&arguments, &home.here(), &mut talk),
+        }
+    };
+    for lines in 0..14 {
+        let done = go("install", lines).is_ok();
+        assert_eq!(done, lines >= 3, "{lines}");
+        assert_same(if done { &after } else { &before }, &home.tree());
+        let done = go("uninstall", lines).is_ok();
+        assert!(done || lines == 0, "{lines}");
+        assert_same(&before, &home.tree());
+    }
+}
+
+#[test]
+fn copies_are_not_what_a_pattern_of_the_users_includes() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+    let config = "pi/printer_data/config";
+    let theirs = "[panda_breath]\nhost: a\n[gcode_macro M141]\ngcode:\n  PANDA_BREATH_AUTO \
+                  ENABLE=0\n";
+    home.put(&format!("{config}/macros/m.cfg"), theirs);
+    let printer_cfg = format!("[include panda_breath*]\n[include macros/*]\n{PRINTER_CFG}");
+    home.put(&format!("{config}/printer.cfg"), &printer_cfg);
+    home.there_and_back("", "");
+    home.run("install");
+    let file = fs::canonicalize(home.path(&format!("{config}/printer.cfg"))).unwrap();
+    let read = || config::Config::read(&file, &Plan::default()).unwrap();
+    let macros = read();
+    let ours: Vec<_> = macros.named("gcode_macro M141").collect();
+    assert!(!ours.is_empty() && ours.iter().all(|one| one.file.ends_with(MACROS)));
+    let section = format!("{config}/panda_breath.cfg");
+    home.put(&section, &(home.get(&section) + "max_target: 55\n"));
+    home.run("uninstall");
+    assert_eq!(
+        read().device().unwrap().file,
+        home.path(&format!("{config}/macros/m.cfg"))
+    );
+}
+
+#[test]
+fn a_copy_that_is_not_hidden_yet_goes_as_well() {
+    let home = Home::new();
+    let before = home.tree();
+    home.run("install");
+    for (folder, name) in [
+        ("pi/printer_data/config", "printer.cfg"),
+        ("pi/printer_data/config", "moonraker.conf"),
+        ("pi/klipper/.git/info", "exclude"),
+    ] {
+        fs::rename(
+            home.path(&format!("{folder}/.{name}.before-panda-breath")),
+            home.path(&format!("{folder}/{name}.before-panda-breath")),
+        )
+        .unwrap();
+    }
+    let after = home.tree();
+    home.run("install --host a");
+    home.run("install --host PandaBreath.local");
+    assert_same(&after, &home.tree());
+    home.run("uninstall");
+    assert_same(&before, &home.tree());
+}
+
+#[test]
+fn who_needs_the_heater_is_named_when_it_goes() {
+    let home = Home::new();
+    let own = "[verify_heater panda_breath]\nhysteresis: 9\n\
+               [heater_fan f]\npin: PA1\nheater: extruder, panda_breath\n\
+               [heater_fan g]\npin: PA2\nheater: extruder\n\
+               [verify_heater left]\n[verify_heater panda_breath_dryer]\n\
+               [heater_generic chamber]\nheater_pin: panda_breath left:pwm\n\
+               [controller_fan h]\nheater: bed, chamber\n\
+               [heater_generic left]\nheater_pin: PB1\n\
+               [temperature_sensor t]\nsensor_type: panda_breath left\n";
+    let saved = "\n#*# [heater_generic panda_breath]\n#*# control = pid\n";
+    let printer_cfg = "pi/printer_data/config/printer.cfg";
+    home.put(printer_cfg, &format!("{own}{PRINTER_CFG}{saved}"));
+    home.run("install --no-macros");
+    let section = "pi/printer_data/config/panda_breath.cfg";
+    let two = home.get(section) + "[panda_breath left]\nhost: b\n";
+    home.put(section, &two);
+    let said = home.run("uninstall");
+    let notes: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("Klipper will not start"))
+        .collect();
+    let file = home.path(printer_cfg).display().to_string();
+    // As they are before: with the line that includes ours.
+    let wanted = [
+        ("verify_heater panda_breath", 1),
+        ("heater_fan f", 3),
+        ("verify_heater panda_breath_dryer", 10),
+        ("heater_generic chamber", 11),
+        ("controller_fan h", 13),
+        ("temperature_sensor t", 17),
+    ];
+    let mut wanted: Vec<String> = wanted
+        .iter()
+        .map(|(name, line)| {
+            format!(
+                "note: [{name}] in {file}, line {line} needs the heater that goes: delete or \
+                 change it, or Klipper will not start"
+            )
+        })
+        .collect();
+    wanted.push(format!(
+        "note: {file}, line 35: SAVE_CONFIG has kept [heater_generic panda_breath]: delete its \
+         lines, or Klipper will not start"
+    ));
+    assert_eq!(notes, wanted);
 }

@@ -23,7 +23,7 @@ fn mainsailos_and_kiauh_are_found_by_their_service() {
         section.ends_with("\n[panda_breath]\nhost: 192.168.1.50\n"),
         "{section}"
     );
-    let backup = home.get("pi/printer_data/config/printer.cfg.before-panda-breath");
+    let backup = home.get("pi/printer_data/config/.printer.cfg.before-panda-breath");
     assert_eq!(backup, PRINTER_CFG);
     let exclude = home.get("pi/klipper/.git/info/exclude");
     assert!(
@@ -255,4 +255,96 @@ fn a_klipper_outside_of_all_homes_is_found_where_it_runs() {
             .to_string()
             .contains("no Klipper was found")
     );
+}
+
+const SHIM_FILE: &str = "pi/klipper/klippy/extras/panda_breath.py";
+
+/// Two printers of one checkout, with nothing of ours yet.
+fn two_printers() -> Home {
+    let home = Home::new();
+    home.remove("pi/printer_data");
+    for data in ["printer_1_data", "printer_2_data"] {
+        home.put(
+            &format!("pi/{data}/config/printer.cfg"),
+            "[mcu]\nserial: a\n",
+        );
+    }
+    home
+}
+
+#[test]
+fn who_else_needs_the_module_is_looked_for_where_klippers_are() {
+    let home = two_printers();
+    let root = home.root.display();
+    let mut here = home.here();
+    (here.home, here.homes) = (home.path("root"), home.path("nobody"));
+    for number in [1, 2] {
+        home.run(&format!("install --instance printer_{number}"));
+    }
+    // Beside the checkout, where only that and the configuration are named.
+    let line = format!(
+        "uninstall --klipper-dir {root}/pi/klipper --printer-cfg \
+         {root}/pi/printer_1_data/config/printer.cfg"
+    );
+    let (result, said) = home.run_as(&here, &line, None);
+    result.unwrap();
+    assert!(said.contains("the module stays"), "{said}");
+    assert!(!said.contains("pip uninstall"), "{said}");
+    assert!(home.path(SHIM_FILE).exists());
+    if rustix::process::geteuid().is_root() {
+        home.run("install --instance printer_1");
+        here.homes = home.path("");
+        let (result, said) = home.run_as(&here, "uninstall --instance printer_1", None);
+        result.unwrap();
+        assert!(said.contains("the module stays"), "{said}");
+        assert!(home.path(SHIM_FILE).exists());
+    }
+    let said = home.run("uninstall --instance printer_2");
+    assert!(said.contains("pip uninstall"), "{said}");
+    assert!(!home.path(SHIM_FILE).exists());
+}
+
+#[test]
+fn a_printer_of_another_checkout_does_not_keep_the_module_in_this_one() {
+    let home = two_printers();
+    home.service("klipper-1", "printer_1_data");
+    home.service("klipper-2", "printer_2_data");
+    let env = "pi/printer_2_data/systemd/klipper.env";
+    home.put(env, &home.get(env).replace("/pi/klipper/", "/pi/second/"));
+    home.put("pi/second/klippy/klippy.py", "");
+    home.put("pi/second/klippy/extras/heaters.py", "");
+    home.run("install --instance klipper-2");
+    let before = home.tree();
+    home.run("install --instance klipper-1");
+    let said = home.run("uninstall --instance klipper-1");
+    assert_same(&before, &home.tree());
+    // But it is of the same Python, which it needs the wheel in.
+    assert!(!said.contains("pip uninstall"), "{said}");
+    let said = home.run("uninstall --instance klipper-2");
+    assert!(said.contains("pip uninstall"), "{said}");
+}
+
+#[test]
+fn the_community_module_comes_back_after_the_last_of_several_printers() {
+    let home = two_printers();
+    home.put(SHIM_FILE, COMMUNITY);
+    for number in [1, 2] {
+        home.put(
+            &format!("pi/printer_{number}_data/config/printer.cfg"),
+            "[panda_breath]\nfirmware: stock\nhost: a\n[mcu]\nserial: a\n",
+        );
+    }
+    let before = home.tree();
+    for number in [1, 2] {
+        home.run(&format!("install --instance printer_{number}"));
+        let text = home.get(&format!("pi/printer_{number}_data/config/printer.cfg"));
+        assert!(
+            text.starts_with(INCLUDE) && text.contains("#panda-breath# [panda_breath]\n"),
+            "{text}"
+        );
+    }
+    home.run("uninstall --instance printer_1");
+    assert_eq!(home.get(SHIM_FILE), SHIM, "the other one is on ours");
+    home.run("uninstall --instance printer_2");
+    assert_same(&before, &home.tree());
 }

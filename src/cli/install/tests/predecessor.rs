@@ -240,3 +240,117 @@ fn who_dries_is_told_by_name() {
         );
     }
 }
+
+#[test]
+fn a_macro_of_the_users_own_beside_a_community_one_stays_and_the_other_is_replaced() {
+    for (theirs, own) in [("M141", "M191"), ("M191", "M141")] {
+        let home = Home::new();
+        home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+        let mine = format!("[gcode_macro {own}]\ngcode:\n  M117 mine\n");
+        let printer_cfg = format!(
+            "[panda_breath]\nhost: a\n[gcode_macro {theirs}]\ngcode:\n  \
+             PANDA_BREATH_AUTO ENABLE=0\n{mine}"
+        );
+        home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+        home.there_and_back("--no-macros", "");
+        home.run("install");
+        let text = home.get("pi/printer_data/config/printer.cfg");
+        // Klipper takes the last one of a macro that is there twice.
+        assert!(
+            text.starts_with(&format!("{INCLUDE}{INCLUDE_MACROS}")),
+            "{text}"
+        );
+        assert!(text.ends_with(&mine), "{text}");
+        let macros = home.get("pi/printer_data/config/panda_breath_macros.cfg");
+        assert!(
+            macros.contains(&format!("\n[gcode_macro {theirs}]\n")),
+            "{macros}"
+        );
+    }
+}
+
+#[test]
+fn what_was_taken_over_stays_when_an_option_is_added() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+    let printer_cfg = format!("{PRINTER_CFG}{COMMUNITY_CFG}");
+    home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+    home.run("install");
+    home.run("install --device-id 306d");
+    let section = home.get("pi/printer_data/config/panda_breath.cfg");
+    let wanted = "[panda_breath]\nfirmware: stock\nhost: 192.168.1.77\nport: 80\nmax_temp: 70\n\
+                  device_id: 306d\n";
+    assert!(section.ends_with(wanted), "{section}");
+}
+
+#[test]
+fn what_was_broken_off_after_the_module_is_finished_by_the_next_run() {
+    for kalico in [false, true] {
+        let home = Home::new();
+        home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+        let target = if kalico { "plugins" } else { "extras" };
+        let target = format!("pi/klipper/klippy/{target}/panda_breath.py");
+        if kalico {
+            home.put("pi/klipper/klippy/plugins/__init__.py", "");
+        }
+        let calls = "[gcode_macro OFF]\ngcode:\n  PANDA_BREATH_AUTO ENABLE=0\n";
+        home.put("pi/printer_data/config/off.cfg", calls);
+        let printer_cfg = format!("[include off.cfg]\n{PRINTER_CFG}{COMMUNITY_CFG}");
+        let file = "pi/printer_data/config/printer.cfg";
+        home.put(file, &printer_cfg);
+        let before = home.tree();
+        let said = home.run("install");
+        let whole = home.tree();
+        // What includes the others is written after them.
+        let last = said.rfind("/panda_breath_macros.cfg: ");
+        assert!(said.rfind("/printer.cfg: ") > last, "{said}");
+        home.put(file, &printer_cfg);
+        home.run("install");
+        assert_same(&whole, &home.tree());
+        home.run("uninstall");
+        assert_same(&before, &home.tree());
+        for steps in [1, 2] {
+            let old = home.path("pi/klipper/klippy/extras/panda_breath.py");
+            fs::rename(&old, plan::backup_of(&old)).unwrap();
+            if steps == 2 {
+                home.put(&target, SHIM);
+            }
+            home.run("install");
+            assert_same(&whole, &home.tree());
+            let again = home.run("install");
+            assert!(again.contains("nothing to do"), "{again}");
+            home.run("uninstall");
+            assert_same(&before, &home.tree());
+        }
+    }
+}
+
+#[test]
+fn a_section_with_options_of_ours_is_not_the_community_modules() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", SHIM);
+    home.put(
+        "pi/klipper/klippy/extras/panda_breath.py.before-panda-breath",
+        COMMUNITY,
+    );
+    let own = format!("[panda_breath]\nhost: a\non_lost: off\n{PRINTER_CFG}");
+    home.put("pi/printer_data/config/printer.cfg", &own);
+    let said = home.run("install --no-macros");
+    assert!(said.contains("is used as it is"), "{said}");
+    assert_eq!(home.get("pi/printer_data/config/printer.cfg"), own);
+}
+
+#[test]
+fn what_save_config_kept_of_its_heater_is_named() {
+    let home = Home::new();
+    home.put("pi/klipper/klippy/extras/panda_breath.py", COMMUNITY);
+    let saved = "#*# [heater_generic panda_breath]\n#*# control = pid\n";
+    let printer_cfg = format!("[panda_breath]\nhost: a\n{PRINTER_CFG}{saved}");
+    home.put("pi/printer_data/config/printer.cfg", &printer_cfg);
+    let said = home.there_and_back("", "");
+    let note = "printer.cfg, line 18: what SAVE_CONFIG has kept for [heater_generic panda_breath] \
+                counts for the new heater, too";
+    assert!(said.contains(note), "{said}");
+    let said = home.run("uninstall");
+    assert!(!said.contains("will not start"), "{said}");
+}
