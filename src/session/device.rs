@@ -147,6 +147,9 @@ impl Session {
     }
 
     pub(super) fn external_on(&mut self, now: Millis, what: &str) {
+        if self.config.on_external_on == OnExternalOn::LookOn && self.wants_nothing() {
+            return;
+        }
         if self.may_stay_on() {
             self.device.external_on_allowed = true;
             self.tell(

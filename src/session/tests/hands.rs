@@ -96,6 +96,15 @@ fn whoever_looks_on_sends_nothing_and_says_nothing() {
         let snapshot = world.snapshot();
         assert_eq!((snapshot.forced_offs, snapshot.fault), (0, None));
         assert_eq!(snapshot.device_on, Some(on == 1), "{button:?}");
+        if on == 1 {
+            press(&mut world, Button::Power);
+            world.run(10_000);
+        }
+        press(&mut world, Button::On);
+        world.run(10_000);
+        assert_eq!(world.texts(), [""; 0], "off and on after {button:?}");
+        assert_eq!(world.lines.iter().find(said), None, "{button:?}");
+        assert_eq!(world.state().0, 1, "{button:?}");
     }
 }
 
