@@ -487,7 +487,7 @@ def test_live_filament_is_dried_and_that_ends(tmp_path: Path) -> None:
         printer.gcode("M141 S0")  # OrcaSlicer's last line; drying goes on until it ends by itself
         device.wait_for("state", mark, work_on=0)
         printer.wait_for(lambda: status(DRYER)["target"] == 0.0)
-        words = "filament drying has ended"
+        words = "the device ended filament drying"  # its hours are 600 times as fast as ours
         printer.wait_for(lambda: any(words in line for line in printer.console()))
         printer.gcode("_DRY_WATCH")  # as a minute later
         # Kalico does not tell what it is.
