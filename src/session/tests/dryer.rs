@@ -191,6 +191,17 @@ fn dryer_and_chamber_follow_each_other_without_an_off_between() {
 }
 
 #[test]
+fn dryer_told_the_same_once_more_dries_no_longer() {
+    let mut world = drying();
+    world.run(HOUR);
+    world.dry(55.0);
+    world.run(5_000);
+    let (left, _) = world.snapshot().remaining.unwrap();
+    assert!(left < 3_600, "{left}");
+    assert_eq!(world.texts(), [DRY_55]);
+}
+
+#[test]
 fn dryer_that_the_device_ends_before_its_time_is_called_that() {
     let mut world = drying();
     world.run(HOUR);

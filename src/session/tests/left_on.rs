@@ -85,3 +85,21 @@ fn r2_in_a_shutdown_nothing_may_stay_on_and_nothing_says_so() {
     assert_eq!(world.state().0, 0);
     assert!(world.snapshot().off_known);
 }
+
+#[test]
+fn r9_what_may_stay_on_does_not_end_with_the_answer_to_an_earlier_off() {
+    let mut world = allowing();
+    world.set_target(45.0);
+    world.run(20_000);
+    world.klipper.stalled = true;
+    world.run(60_000); // the lease ends
+    assert_eq!(world.snapshot().forced_offs, 1, "{:?}", world.lines);
+    assert_eq!(world.state().0, 0);
+    world.set_target(0.0);
+    press(&mut world, Button::On);
+    assert_eq!(world.state().0, 1, "{:?}", world.lines);
+    world.klipper.stalled = false;
+    world.run(5_000);
+    assert_eq!(world.klipper.obeyed, 1);
+    assert_eq!(world.state().0, 1, "{:?}", world.lines);
+}

@@ -226,3 +226,21 @@ fn r2_off_that_cannot_be_asked_for_is_said_again() {
     assert!(world.snapshot().off_known);
     assert_eq!(world.snapshot().fault, None);
 }
+
+#[test]
+fn r10_off_that_is_known_is_not_said_because_a_look_failed() {
+    let config = Config {
+        guard: true,
+        ..Config::default()
+    };
+    let mut session = live();
+    tell(&mut session, 30, Input::Adopted(&config));
+    assert_eq!(until_look(&mut session, 500, 58_000), None);
+    assert_eq!(want(&mut session, 58_000, 45.0), [], "no guard yet");
+    let (at, conn) = until_look(&mut session, 58_500, 65_000).unwrap();
+    want(&mut session, at + 10, 0.0);
+    assert!(session.snapshot(at + 10).off_known);
+    let done = tell(&mut session, at + 20, Input::Closed(conn, "reset"));
+    assert_eq!(offs(&done), 0, "{done:?}");
+    assert!(session.snapshot(at + 20).off_known);
+}

@@ -141,6 +141,23 @@ fn identity_another_node_is_refused_and_not_even_turned_off() {
 }
 
 #[test]
+fn identity_another_node_that_stays_on_is_not_found_on_again_and_again() {
+    let mut config = config();
+    config.device_id = Some("0000".into());
+    let mut world = BrokerWorld::new(config, &esphome());
+    world.run(6_000);
+    world.node.switch(true);
+    world.run(2_000);
+    world.lines.clear();
+    for _ in 0..5 {
+        world.publish("panda-breath/climate/chamber/mode/state", "heat", false);
+        world.run(1_000);
+    }
+    assert!(world.lines.is_empty(), "{:?}", world.lines);
+    assert_eq!(world.snapshot().fault, None);
+}
+
+#[test]
 fn topics_that_the_node_announces_are_used_and_move_the_will() {
     let mut world = BrokerWorld::new(config(), &esphome());
     let announced = r#"{"~":"panda-breath/elsewhere","mode_cmd_t":"~/mode","mode_stat_t":
