@@ -129,3 +129,113 @@ impl Usual {
         discovery::harmless(payload, entity, Some(prefix), &topics)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::mqtt::Delivery;
+
+    const ID: &str = "AABBCCDDEE01";
+
+    /// One whose user has chosen every name.
+    fn chosen(dialect: Option<Dialect>) -> Mqtt {
+        Mqtt::new(&Options {
+            dialect,
+            prefix: Some("shop".into()),
+            climate: "warm".into(),
+            sensor: "air".into(),
+            ..Options::default()
+        })
+    }
+
+    fn usual() -> Usual {
+        Usual::new(&Options::default())
+    }
+
+    const CLIMATE: &str = "homeassistant/climate/shop/warm/config";
+    const SENSOR: &str = "homeassistant/sensor/shop/air/config";
+
+    #[test]
+    fn r11_each_topic_has_a_usual_one_that_names_nobody() {
+        for (topic, told) in [
+            ("esphome/discover/shop", "esphome/discover/panda-breath"),
+            (CLIMATE, "homeassistant/climate/panda-breath/chamber/config"),
+            (
+                SENSOR,
+                "homeassistant/sensor/panda-breath/chamber_temperature/config",
+            ),
+            (
+                "shop/climate/warm/mode/command",
+                "panda-breath/climate/chamber/mode/command",
+            ),
+            ("shop/status", "panda-breath/status"),
+            ("shop/aabbccddee01/state", "panda_breath/1/state"),
+            (
+                "shop/AABBCCDDEE01/availability",
+                "panda_breath/1/availability",
+            ),
+            ("shop/AABBCCDDEE01/command", "panda_breath/1/command"),
+        ] {
+            let subject = chosen(None).subject(topic).expect(topic);
+            assert_eq!(usual().topic(&subject, "1"), told);
+        }
+        assert_eq!(usual().node(), "panda-breath");
+    }
+
+    #[test]
+    fn a_topic_of_another_device_or_dialect_is_for_nothing() {
+        let command = "shop/climate/warm/mode/command";
+        let state = format!("shop/{ID}/state");
+        for (dialect, topic) in [
+            (None, "elsewhere/status"),
+            (None, "shop/AABBCCDDEE01/elsewhere"),
+            (None, "homeassistant/climate/other/warm/config"),
+            (Some(Dialect::StockMqtt), command),
+            (Some(Dialect::Esphome), &state),
+        ] {
+            assert_eq!(chosen(dialect).subject(topic), None, "{topic}");
+        }
+        let subject = chosen(Some(Dialect::StockMqtt)).subject(&state);
+        assert_eq!(subject, Some(Subject::Stock(ID.into(), Leaf::State)));
+    }
+
+    #[test]
+    fn which_of_several_topics_says_that_it_is_there() {
+        let mut mqtt = chosen(None);
+        assert_eq!(mqtt.says_available("shop/status", "online"), Some(true));
+        assert_eq!(mqtt.says_available("shop/status", "offline"), Some(false));
+        assert_eq!(mqtt.says_available("elsewhere", "online"), None);
+        let payload = br#"{"avty":[{"t":"shop/status"},{"t":"shop/socket"}]}"#;
+        let report = mqtt.decode(Delivery {
+            topic: CLIMATE,
+            payload,
+            retained: true,
+        });
+        assert!(report.is_ok());
+        let second = mqtt.subject("shop/socket").unwrap();
+        assert_eq!(second, Subject::Available(1));
+        assert_eq!(usual().topic(&second, ""), "panda-breath/status/1");
+        let first = mqtt.subject("shop/status").unwrap();
+        assert_eq!(usual().topic(&first, ""), "panda-breath/status");
+        let mqtt = chosen(Some(Dialect::StockMqtt));
+        assert_eq!(mqtt.says_available("shop/status", "online"), None);
+    }
+
+    #[test]
+    fn r11_each_discovery_message_is_told_as_its_own_entity() {
+        let payload = br#"{"stat_t":"shop/state","mode_cmd_t":"shop/mode"}"#;
+        for (subject, topic) in [
+            (
+                Subject::Climate,
+                r#"{"mode_command_topic":"panda-breath/climate/chamber/mode/command"}"#,
+            ),
+            (
+                Subject::Sensor,
+                r#"{"state_topic":"panda-breath/sensor/chamber_temperature/state"}"#,
+            ),
+        ] {
+            let told = usual().discovery(payload, &subject, "shop", None);
+            assert_eq!(told.to_string(), topic);
+        }
+    }
+}
