@@ -35,6 +35,20 @@ fn r2_what_may_stay_on_ends_with_the_printer() {
 }
 
 #[test]
+fn r2_what_may_stay_on_ends_with_the_printer_that_could_not_be_obeyed() {
+    let mut world = allowing();
+    press(&mut world, Button::On);
+    assert_eq!(world.state().0, 1, "{:?}", world.lines);
+    world.unreachable = true;
+    world.cut();
+    world.restart();
+    world.run(5_000);
+    world.unreachable = false;
+    world.run(60_000);
+    assert_eq!(world.state().0, 0, "{:?}", world.lines);
+}
+
+#[test]
 fn r8_on_by_hand_after_off_was_known_is_left_to_the_guard() {
     // After a RESTART, and after an off by hand.
     for restarts in [true, false] {
