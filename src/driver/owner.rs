@@ -195,3 +195,109 @@ async fn serve(listener: UnixListener, entry: Rc<Entry>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::stock::Stock;
+    use crate::driver::device::Devices;
+    use crate::driver::guard::board::Duty;
+    use crate::session::{Bequest, Config, Link};
+    use crate::sim::{Device, Identity as Mac, Options, Setup, Simulator};
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// What klippy leaves behind: a device here, which may be on.
+    fn duty(address: std::net::SocketAddr, identity: Identity) -> Duty {
+        Duty {
+            key: format!("stock {address}"),
+            config: Config {
+                host: address.ip().to_string(),
+                port: address.port(),
+                ..Config::default()
+            },
+            broker: None,
+            bequest: Bequest {
+                address: Some(address),
+                identity: Some(identity),
+                may_be_on: true,
+                undelivered: true, // so that it looks twice, 10 s apart
+            },
+            abandoned: false,
+        }
+    }
+
+    /// Takes over from the guard as the next klippy does, and waits for the end of its task.
+    async fn succeed(identity: Identity, devices: &mut Devices) {
+        let acquired = acquire(identity, Asker::Driver);
+        let (acquired, _) = tokio::join!(acquired, devices.next_ended());
+        let whole = matches!(
+            acquired,
+            Acquired::Ours {
+                listener: Some(_),
+                doubt: true
+            }
+        );
+        assert!(whole, "{acquired:?}");
+    }
+
+    /// A klippy that was frozen, or that has not quite ended, has the name although its guard is at
+    /// work. When it lets go of it, its successor must find somebody to ask.
+    #[tokio::test]
+    async fn r8_a_guard_gets_the_name_as_soon_as_its_klippy_lets_go_of_it() {
+        let setup = Setup {
+            identity: Mac([0x02, 0x50, 0x42, 0x78, 0, 1]),
+            ..Setup::default()
+        };
+        let snapshot = Device::new(&setup).snapshot();
+        let report = Stock::default().decode(snapshot.as_bytes()).unwrap();
+        let identity = report.identity.unwrap();
+        let simulator = Simulator::start(Options {
+            setup,
+            ..Options::default()
+        });
+        let simulator = simulator.unwrap();
+        let duty = duty(simulator.address(0), identity);
+        let at_work = async {
+            let klippys = take(identity).unwrap();
+            let mut devices = Devices::default();
+            let this = std::process::id();
+            let entry = devices.take_over(&duty, this).unwrap();
+            let connected = async {
+                while entry.last.borrow().link != Link::Connected {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(LIMIT, connected).await.unwrap();
+            drop(klippys);
+            let taken = async {
+                while let Some(name) = take(identity) {
+                    drop(name);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(LIMIT, taken).await.expect("the guard takes it");
+            assert!(entry.running.get(), "it has not seen the device off yet");
+            succeed(identity, &mut devices).await;
+            assert!(!entry.running.get(), "it writes no more");
+        };
+        tokio::task::LocalSet::new().run_until(at_work).await;
+    }
+
+    /// The next klippy may be at the device before it answers the guard.
+    #[tokio::test]
+    async fn r8_a_guard_has_the_name_before_the_device_answers() {
+        let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let identity = Identity(0x7801);
+        let at_work = async {
+            let mut devices = Devices::default();
+            devices.take_over(&duty(nobody, identity), 1).unwrap();
+            tokio::task::yield_now().await;
+            assert!(take(identity).is_none());
+            timeout(LIMIT, succeed(identity, &mut devices))
+                .await
+                .unwrap();
+        };
+        tokio::task::LocalSet::new().run_until(at_work).await;
+    }
+}

@@ -19,7 +19,8 @@ use super::testament::Testament;
 
 /// So many messages are worked through before anybody else gets a turn.
 const BATCH: usize = 64;
-/// How often a guard that is at work is looked at.
+/// How often a guard that is at work is looked at, and how often a guard asks for a device whose
+/// name its klippy has still.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One device at work.
@@ -52,6 +53,12 @@ impl Task {
 
     pub(super) async fn run(mut self) {
         let entry = Rc::clone(&self.entry);
+        if entry.is_guards() {
+            // Before the first off: by the time a device answers, the next klippy may have it.
+            if let Some(identity) = entry.bequest.get().identity {
+                self.claim(identity);
+            }
+        }
         self.turn(Input::Tick);
         loop {
             self.obey();
@@ -284,8 +291,14 @@ impl Task {
         if ours {
             return self.turn(Input::Claimed(identity, Claim::Ours { doubt }));
         }
+        self.ask_for(identity, doubt, Duration::ZERO);
+    }
+
+    /// Asks whichever process has the device, after a while.
+    fn ask_for(&self, identity: Identity, doubt: bool, after: Duration) {
         let entry = Rc::clone(&self.entry);
         tokio::task::spawn_local(async move {
+            tokio::time::sleep(after).await;
             let mut acquired = acquire(identity, entry.asker).await;
             if let Acquired::Ours { doubt: other, .. } = &mut acquired {
                 *other |= doubt;
@@ -304,9 +317,14 @@ impl Task {
         }
         match acquired {
             Acquired::Ours { listener, doubt } => {
-                holder.acquiring = false;
                 holder.ownership = listener.map(|listener| Ownership::keep(listener, &self.entry));
+                // The klippy of this guard has its name still. The next one must find us instead.
+                holder.acquiring = holder.ownership.is_none() && self.entry.is_guards();
+                let again = holder.acquiring;
                 drop(claims);
+                if again {
+                    self.ask_for(identity, false, LOOK_AGAIN);
+                }
                 if doubt {
                     self.turn(Input::Doubt); // also if there is no connection to claim for now
                 }
