@@ -170,6 +170,9 @@ impl Role {
     }
 }
 
+/// What one stray message has taught is to be forgotten if no device has come of it for so long, ms.
+pub const LEARNT_WRONG: u64 = 30_000;
+
 /// Reads and writes for one device behind a broker; what it learns outlives a connection.
 #[derive(Clone, Debug)]
 pub struct Mqtt {

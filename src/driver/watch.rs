@@ -132,7 +132,7 @@ pub struct Watch(Kind);
 
 enum Kind {
     Device(DeviceWatch),
-    Broker(BrokerWatch),
+    Broker(Box<BrokerWatch>),
 }
 
 impl Watch {
@@ -141,7 +141,9 @@ impl Watch {
     pub fn new(spot: &Spot, refresh: Option<Duration>) -> Self {
         Self(match spot {
             Spot::Device(place) => Kind::Device(DeviceWatch::new(place.clone(), refresh)),
-            Spot::Broker(broker, options) => Kind::Broker(BrokerWatch::new(broker, options)),
+            Spot::Broker(broker, options) => {
+                Kind::Broker(Box::new(BrokerWatch::new(broker, options)))
+            }
         })
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::dialect::mqtt::{Delivery, Mqtt, Terms};
+use crate::dialect::mqtt::{Delivery, LEARNT_WRONG, Mqtt, Terms};
 use crate::dialect::{BrokerNews, Firmware, Identity, Report, Setting};
 
 use super::link::Phase;
@@ -21,8 +21,6 @@ const ASK_AGAIN: Millis = 3_000;
 const ASK_AWAY: Millis = 10_000;
 /// So long after the broker was reached a device that is not there is worth a line.
 const WORTH_A_LINE: Millis = 10_000;
-/// What one stray message has taught is forgotten if no device has come of it by then.
-const LEARNT_WRONG: Millis = 30_000;
 /// So long after another device has answered in its place neither is believed.
 const STRANGER: Millis = 60_000;
 /// Why a device is not there when the broker is; at first, and when it has been for a while.

@@ -10,7 +10,7 @@ use _core::cli::report::page_of;
 use _core::dialect::Dialect as Spoken;
 use _core::dialect::mqtt::Options as Topics;
 use _core::driver::mqtt::Broker;
-use _core::driver::watch::Spot;
+use _core::driver::watch::{Heard, Spot, Watch};
 use _core::sim::esphome::{self, Discovery, Platform, Thermostat};
 use _core::sim::{Dialect, Entry, Event, Simulator};
 use serde_json::Value;
@@ -425,6 +425,49 @@ async fn several_devices_below_one_prefix_are_told_and_one_can_be_chosen() {
     assert!(!text.contains("several"), "{text}");
     let last = json(text.lines().last().unwrap());
     assert_eq!(last["device_id"], "0002");
+}
+
+#[tokio::test]
+async fn what_one_stray_message_has_taught_is_forgotten() {
+    let Some(broker) = mosquitto_or_skip(Access::Anonymous) else {
+        return;
+    };
+    let mut watch = Watch::new(&spot(plain(&broker), |_| {}), None);
+    let mut opened = 0;
+    let opens = async {
+        let mut stranger = None;
+        loop {
+            if watch.next().await != Heard::Opened {
+                continue;
+            }
+            opened += 1;
+            match opened {
+                1 => {
+                    let mut peer =
+                        client::Client::connect(&broker, &client::terms("stray", &[])).await;
+                    let topic = "panda_breath/AABBCCDDEE01/state";
+                    peer.connection
+                        .publish(&client::publication(topic, r#"{"warehouse_temper":30}"#));
+                    stranger = Some(peer);
+                }
+                2 => drop(stranger.take()), // now it listens to the stranger's topics only
+                _ => return,
+            }
+        }
+    };
+    let doubted = tokio::time::timeout(2 * LIMIT, opens).await;
+    assert!(doubted.is_ok(), "it goes on listening to the stranger");
+    let _simulator = node(&broker, |_| {});
+    let speaks = async {
+        loop {
+            if let Heard::Delivered(arrival) = watch.next().await {
+                if arrival.topic.starts_with("panda-breath/climate") {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, speaks).await.unwrap();
 }
 
 /// What is recorded of a device in so many seconds, while something is done to it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{FIRST_WAIT, Heard, LONGEST_WAIT, OPEN};
-use crate::dialect::mqtt::{Delivery, Mqtt, Options};
+use crate::dialect::mqtt::{Delivery, LEARNT_WRONG, Mqtt, Options};
 use crate::driver::mqtt::Broker;
 use crate::driver::stay::Stay;
 
@@ -19,6 +19,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Topics that change again and again are followed this often: each time costs the broker a
 /// connection.
 const BETWEEN: Duration = Duration::from_secs(3);
+/// So far apart are two messages that prove a device to be there.
+const PROOF: Duration = Duration::from_secs(1);
 /// A connection that has lasted this long was a good one.
 const GOOD: Duration = Duration::from_secs(10);
 
@@ -34,13 +36,32 @@ enum State {
     },
 }
 
+/// Whether a device has come of what was learnt.
+#[derive(Default)]
+struct Voice {
+    first: Option<Instant>,
+    last: Option<Instant>,
+    came: bool,
+}
+
 pub(super) struct BrokerWatch {
     broker: Broker,
+    options: Options,
     mqtt: Mqtt,
+    voice: Voice,
     state: State,
     wait: Duration,
     /// When the topics may be followed again.
     follow_at: Instant,
+}
+
+impl Voice {
+    fn heard(&mut self) {
+        let now = Instant::now();
+        let first = *self.first.get_or_insert(now);
+        self.came |= now >= first + PROOF;
+        self.last = Some(now);
+    }
 }
 
 impl BrokerWatch {
@@ -48,7 +69,9 @@ impl BrokerWatch {
         let now = Instant::now();
         Self {
             broker: broker.clone(),
+            options: options.clone(),
             mqtt: Mqtt::new(options),
+            voice: Voice::default(),
             state: State::Waiting(now),
             wait: FIRST_WAIT,
             follow_at: now,
@@ -77,13 +100,29 @@ impl BrokerWatch {
                     {
                         return self.follow();
                     }
-                    match stay.next().await {
+                    let doubt_at = self.voice.last.unwrap_or(*since).max(*since)
+                        + Duration::from_millis(LEARNT_WRONG);
+                    let in_vain = self.mqtt.has_learnt() && !self.voice.came;
+                    let next = tokio::select! {
+                        next = stay.next() => next,
+                        () = sleep_until(doubt_at), if in_vain => {
+                            self.mqtt = Mqtt::new(&self.options);
+                            self.voice = Voice::default();
+                            return self.follow();
+                        }
+                    };
+                    match next {
                         Ok(Some(arrival)) => {
-                            let _ = self.mqtt.decode(Delivery {
+                            let report = self.mqtt.decode(Delivery {
                                 topic: &arrival.topic,
                                 payload: &arrival.payload,
                                 retained: arrival.retained,
                             });
+                            if report.is_ok_and(|report| report.is_from_device())
+                                && !arrival.retained
+                            {
+                                self.voice.heard();
+                            }
                             return Heard::Delivered(arrival);
                         }
                         Ok(None) => return Heard::Unreadable,

@@ -6,7 +6,7 @@
 
 use super::{Link, View};
 use crate::cli::discover::{merge, printable};
-use crate::dialect::mqtt::{Delivery, Mqtt, Options};
+use crate::dialect::mqtt::{Delivery, LEARNT_WRONG, Mqtt, Options};
 use crate::dialect::{BrokerNews, Dialect, Mode, Report, is_temperature};
 use crate::driver::stay::Arrival;
 use crate::session::Millis;
@@ -26,6 +26,8 @@ const MOST_RETAINED: usize = 8;
 /// What is known beside the device's state.
 #[derive(Clone, Debug)]
 pub(super) struct Behind {
+    /// What the user has said of it.
+    options: Options,
     mqtt: Mqtt,
     /// What the broker has kept, read as if it were news. The stock firmware tells everything anew
     /// twice a second: nothing needs to be kept of it.
@@ -45,6 +47,7 @@ pub(super) struct Behind {
 impl Behind {
     pub(super) fn new(options: &Options) -> Self {
         Self {
+            options: options.clone(),
             mqtt: Mqtt::new(options),
             history: Mqtt::new(&Options {
                 dialect: Some(Dialect::Esphome),
@@ -57,6 +60,12 @@ impl Behind {
             last: None,
             retained: Vec::new(),
         }
+    }
+
+    /// Whether what was learnt is to be doubted: one stray message may have taught it.
+    fn is_in_vain(&self, now: Millis) -> bool {
+        let since = self.last.unwrap_or(0).max(self.since);
+        self.mqtt.has_learnt() && now >= since + LEARNT_WRONG
     }
 
     fn quiet(&mut self) {
@@ -121,6 +130,12 @@ impl View {
 
     /// Time passes; `Some`: when something was noticed that only time can tell.
     pub(crate) fn advance(&mut self, now: Millis) -> Option<Millis> {
+        let never_came = matches!(self.link, Link::Connecting | Link::Failed(_));
+        if let Some(behind) = self.behind.as_mut().filter(|_| never_came) {
+            if behind.is_in_vain(now) {
+                behind.mqtt = Mqtt::new(&behind.options);
+            }
+        }
         let behind = self.behind.as_ref()?;
         let silence = behind.mqtt.silence();
         let (at, why) = if self.link == Link::Connected {

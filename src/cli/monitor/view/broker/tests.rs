@@ -277,3 +277,22 @@ fn r6_what_a_stranger_writes_does_not_get_onto_the_terminal() {
     let all = events(&view).join("\n") + &view.retained_command().unwrap();
     assert!(!all.contains('\u{1b}'), "{all:?}");
 }
+
+#[test]
+fn what_one_stray_message_has_taught_is_forgotten() {
+    let mut view = open(None);
+    say(&mut view, 1_000, STOCK, r#"{"warehouse_temper":30}"#);
+    assert_eq!(view.dialect(), Some(Dialect::StockMqtt));
+    view.advance(30_999);
+    assert_eq!(view.dialect(), Some(Dialect::StockMqtt));
+    view.advance(31_000);
+    assert_eq!(view.dialect(), None);
+    for now in [32_000, 33_500] {
+        burst(&mut view, now, "30.0");
+    }
+    assert_eq!(view.dialect(), Some(Dialect::Esphome));
+    assert_eq!(view.link, Link::Connected);
+    // A device that has been there is not doubted, however long it is gone.
+    view.advance(500_000);
+    assert_eq!(view.dialect(), Some(Dialect::Esphome));
+}
