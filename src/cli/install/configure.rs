@@ -103,7 +103,9 @@ fn write_section(
         options.retain(|(name, _)| *name != option.0);
         options.push(option.clone());
     }
+    let before = options.clone();
     let body = device.section(options);
+    report.notes.extend(stays_pinned(&before, &body));
     match (old, stamp) {
         (Some(text), Some(Stamp::Foreign | Stamp::Edited)) => {
             let text = marks::with_block_on_top(&text, &body);
@@ -111,6 +113,23 @@ fn write_section(
         }
         _ => plan.write(ours, marks::stamped(&body), "the section [panda_breath]"),
     }
+}
+
+/// Another place, and the device that was meant for the old one: what to know about it.
+fn stays_pinned(before: &[(String, String)], body: &str) -> Option<String> {
+    let stays = |name: &str| {
+        let (name, value) = before.iter().find(|option| option.0 == name)?;
+        let line = format!("{name}: {value}");
+        Some((body.lines().any(|other| other == line), value))
+    };
+    let moved = |name| stays(name).is_some_and(|(stays, _)| !stays);
+    let (pinned, id) = stays("device_id")?;
+    (pinned && (moved("host") || moved("mqtt_broker"))).then(|| {
+        format!(
+            "device_id: {id} stays: any other device there is refused; for another one give \
+             --device-id as well"
+        )
+    })
 }
 
 /// What an earlier run has written: what is not given this time stays.

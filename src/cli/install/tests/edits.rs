@@ -287,6 +287,24 @@ fn options_that_are_not_given_again_stay() {
     }
 }
 
+#[test]
+fn a_device_that_stays_pinned_at_another_place_is_told() {
+    let home = Home::new();
+    let told = "device_id: 306d stays: any other device there is refused";
+    for (line, is_told) in [
+        ("--host 192.168.1.50 --device-id 306d", false),
+        ("--host 192.168.1.50 --port 8080", false),
+        ("--host 192.168.1.60", true),
+        ("--host 192.168.1.70 --device-id 1234", false),
+    ] {
+        let said = home.run(&format!("install {line}"));
+        assert_eq!(said.contains(told), is_told, "{line}: {said}");
+    }
+    home.run("install --mqtt-broker a --device-id 306d");
+    let said = home.run("install --mqtt-broker b");
+    assert!(said.contains(told), "{said}");
+}
+
 /// An output that is closed after some lines, as `| head -3` does it.
 struct Head(usize);
 
