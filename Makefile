@@ -7,6 +7,7 @@
 # make soak    24 hours of a printer in which something goes wrong each minute, 10,000 reconnects, and
 #              a million random histories (HISTORIES=N for another number)
 # make bench   measure
+# make wheels  what is given out, for three kinds of processor, tried on each (see .ci/wheels); as root
 #
 # make test, and make demo with a DIALECT that needs it, install mosquitto if it is missing and they
 # may without asking: as root or with passwordless sudo, where there is apt-get (see .ci/packages).
@@ -28,7 +29,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src -name '*.rs') \
 	$(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
-.PHONY: setup demo test lint format bench soak clean klippy-python packages
+.PHONY: setup demo test lint format bench soak wheels clean klippy-python packages
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.wheel
@@ -84,6 +85,9 @@ HISTORIES ?= 1000000
 soak: setup klippy-python
 	@$(BIN)/python benches/soak.py
 	HISTORIES=$$(( $(HISTORIES) / 2 )) cargo test --locked --profile soak --lib -- --nocapture histor
+
+wheels: $(VENV)/.tools
+	@PYTHON=$(BIN)/python .ci/wheels $(PROCESSORS)
 
 clean:
 	rm -rf target $(VENV) .mypy_cache .ruff_cache .pytest_cache

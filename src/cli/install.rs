@@ -547,7 +547,7 @@ fn module_at(path: &Path, plan: &Plan) -> io::Result<Module> {
 fn writable_link(path: &Path, include: &str) -> io::Result<PathBuf> {
     let real = fs::canonicalize(path).map_err(in_file(path))?;
     let link = fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink());
-    if link && let Some(repository) = git::work_tree(&real) {
+    if let Some(repository) = git::work_tree(&real).filter(|_| link) {
         return Err(failed(format!(
             "{} is a link to {}, which belongs to the git repository {}. Replace the link by a \
              file with [include {include}] and [include {}] in it, or write the section by hand \

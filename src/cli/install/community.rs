@@ -157,9 +157,8 @@ pub(super) fn replace(plan: &mut Plan, config: &Config, its_sections: bool) -> i
     }
     let folder = config.files.first().and_then(|file| file.parent());
     for (file, hidden) in &changes.hidden {
-        if !folder.is_some_and(|folder| file.starts_with(folder))
-            && let Some(repository) = git::work_tree(file)
-        {
+        let is_outside = !folder.is_some_and(|folder| file.starts_with(folder));
+        if let Some(repository) = git::work_tree(file).filter(|_| is_outside) {
             taken.notes.push(format!(
                 "{} belongs to the git repository {} and was left alone: what is in there for the \
                  community module has to be deleted by hand (line {})",

@@ -146,9 +146,8 @@ impl Config {
                 });
             } else if let Some(section) = &mut open {
                 section.lines.end = number + 1;
-                if !line.starts_with([' ', '\t', ';'])
-                    && let Some(at) = line.find([':', '='])
-                {
+                let goes_on = line.starts_with([' ', '\t', ';']);
+                if let Some(at) = line.find([':', '=']).filter(|_| !goes_on) {
                     let value = line[at + 1..].split(" ;").next().unwrap_or("").trim();
                     let name = line[..at].trim().to_lowercase();
                     section.options.push((name, value.to_owned()));

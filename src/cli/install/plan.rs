@@ -97,9 +97,12 @@ impl Plan {
         if self.text(path)?.as_ref() == Some(&text) {
             return Ok(());
         }
-        if !self.texts.contains_key(path)
-            && let Some(old) = read(path)?
-        {
+        let old = if self.texts.contains_key(path) {
+            None
+        } else {
+            read(path)?
+        };
+        if let Some(old) = old {
             // Once: what is there from an earlier run shows the file without us.
             let ours = marks::undone(&old).is_ok_and(|bare| bare != old);
             let is_copied = [copy_of(path), backup_of(path)]

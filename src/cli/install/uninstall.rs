@@ -315,9 +315,10 @@ fn take_back_module(klipper: &Path, plan: &mut Plan, notes: &mut Vec<String>) ->
             plan.rename(&aside, &path, "as it was before 'install'");
         }
     }
-    if let Some(list) = git::exclude_of(klipper)
-        && let Some(text) = plan.text(&list)?
-    {
+    let Some(list) = git::exclude_of(klipper) else {
+        return Ok(());
+    };
+    if let Some(text) = plan.text(&list)? {
         take_back(&list, &text, plan, notes)?;
     }
     Ok(())
