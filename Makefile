@@ -42,11 +42,9 @@ $(VENV)/.tools: pyproject.toml .ci/need
 	$(BIN)/python -m pip install --quiet --upgrade --group dev
 	@touch $@
 
-$(WHEELS)/.built: $(VENV)/.tools $(SOURCES)
+$(WHEELS)/.built: $(VENV)/.tools .ci/wheel.py $(SOURCES)
 	@.ci/need "$(PYTHON)"
-	@mkdir -p $(WHEELS)
-	@rm -f $(WHEELS)/*.whl
-	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python -o $(WHEELS)
+	$(BIN)/python .ci/wheel.py $(WHEELS)
 	@touch $@
 
 # Not editable: what is tested is what a user gets.
