@@ -27,6 +27,7 @@ from supply import (
     packages,
     reproducible,
     with_clone,
+    workflows,
 )
 
 TYPED = ["python", "tests", "klippy_stub", "demo", "benches", ".ci"]
@@ -57,6 +58,7 @@ STEPS = [
     Step("links in documents", "lint", links),
     Step("options in documents", "lint", options),
     Step("tests in documents", "lint", tests_named),
+    Step("workflows", "lint", workflows),
     Step("cargo deny", "lint", crates),
     Step("wheel", "test", wheel),
     Step("cargo test", "test", CARGO_TEST),

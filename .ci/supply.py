@@ -14,6 +14,13 @@ from typing import Callable
 from step import ROOT, Result, command
 from suite import WHEELS
 
+# A program, not a module.
+workflows = command(
+    str(Path(sys.executable).parent / "zizmor"),
+    *("--offline", "--strict-collection", "--no-progress", ".github"),
+    summary=lambda output: output.strip().splitlines()[-1] if output.strip() else "",
+)
+
 
 def crates() -> Result:
     """Licences, duplicates and sources: what deny.toml can say without the network."""
