@@ -6,6 +6,8 @@
 # make test    everything that must hold; a table at the end
 # make soak    24 hours of a printer in which something goes wrong each minute, 10,000 reconnects, and
 #              a million random histories (HISTORIES=N for another number)
+# make audit   what is known about the crates and packages of others; the oldest crates that will do;
+#              the wheel is the same when it is built elsewhere. Needs the network
 # make bench   measure
 # make wheels  what is given out, for three kinds of processor, tried on each (see .ci/wheels); as root
 #
@@ -29,7 +31,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src -name '*.rs') \
 	$(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
-.PHONY: setup demo test lint format bench soak wheels clean klippy-python packages
+.PHONY: setup demo test lint audit format bench soak wheels clean klippy-python packages
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.wheel
@@ -43,11 +45,9 @@ $(VENV)/.tools: pyproject.toml .ci/need
 	$(BIN)/python -m pip install --quiet --upgrade --group dev
 	@touch $@
 
-$(WHEELS)/.built: $(VENV)/.tools $(SOURCES)
+$(WHEELS)/.built: $(VENV)/.tools .ci/wheel.py $(SOURCES)
 	@.ci/need "$(PYTHON)"
-	@mkdir -p $(WHEELS)
-	@rm -f $(WHEELS)/*.whl
-	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python -o $(WHEELS)
+	$(BIN)/python .ci/wheel.py $(WHEELS)
 	@touch $@
 
 # Not editable: what is tested is what a user gets.
@@ -72,6 +72,10 @@ test: setup klippy-python packages
 
 lint: setup
 	@$(BIN)/python .ci/check.py --only lint
+
+audit: setup
+	$(BIN)/python -m pip install --quiet --upgrade --group audit
+	@$(BIN)/python .ci/check.py --only audit
 
 format: $(VENV)/.tools
 	cargo fmt

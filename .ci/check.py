@@ -1,5 +1,7 @@
 """Check everything that must hold and print a table of it; `make test` and `make lint` run this.
 
+`make audit` runs the steps that need the network or long builds, and belong before a release.
+
 A failed step does not stop the others. What a step printed is in target/check.
 """
 
@@ -18,6 +20,15 @@ from fuzzing import fuzz
 from rust import CARGO_TEST, CLIPPY, HISTORIES, cargo_component, no_pyo3, purity
 from step import OUTPUT, ROOT, Result, Step, command, python
 from suite import pytest, wheel
+from supply import (
+    advisories,
+    crates,
+    oldest_crates,
+    packages,
+    reproducible,
+    with_clone,
+    workflows,
+)
 
 TYPED = ["python", "tests", "klippy_stub", "demo", "benches", ".ci"]
 SHOWN = 60  # lines of a failed step's output
@@ -47,6 +58,8 @@ STEPS = [
     Step("links in documents", "lint", links),
     Step("options in documents", "lint", options),
     Step("tests in documents", "lint", tests_named),
+    Step("workflows", "lint", workflows),
+    Step("cargo deny", "lint", crates),
     Step("wheel", "test", wheel),
     Step("cargo test", "test", CARGO_TEST),
     Step("random histories", "test", HISTORIES),
@@ -54,19 +67,23 @@ STEPS = [
     Step("pytest, stub", "test", pytest(klippy=False)),
     Step("pytest, klippy", "test", pytest(klippy=True)),
     Step("esphome config", "test", esphome_config),
+    Step("cargo deny, advisories", "audit", advisories),
+    Step("pip-audit", "audit", packages),
+    Step("oldest crates", "audit", with_clone(oldest_crates)),
+    Step("the same wheel again", "audit", with_clone(reproducible)),
 ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("lint", "test"), help="one group of steps")
+    parser.add_argument("--only", choices=("lint", "test", "audit"), help="one group of steps")
     only = parser.parse_args().only
     OUTPUT.mkdir(parents=True, exist_ok=True)
     started_at = time.monotonic()
     rows = []
     totals: Counter[str] = Counter()
     for step in STEPS:
-        if only not in (None, step.group):
+        if step.group not in (("lint", "test") if only is None else (only,)):
             continue
         print(f"{step.name} ...", flush=True)
         began_at = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -85,6 +86,7 @@ def wheel() -> Result:
         names = archive.namelist()
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         lines = archive.read(metadata).decode().splitlines()
+        boms = [archive.read(name) for name in names if name.endswith(".cyclonedx.json")]
     found += [f"has a dependency: {line}" for line in lines if line.startswith("Requires-Dist")]
     for name in (
         "panda_breath.py",
@@ -93,5 +95,23 @@ def wheel() -> Result:
     ):
         if name not in names:
             found.append(f"does not contain {name}")
-    detail = "; ".join(found) or f"{size / 1024 / 1024:.2f} MiB, abi3, no dependencies"
-    return Result(not found, detail)
+    crates = {f"{crate['name']} v{crate['version']}" for bom in boms for crate in _crates(bom)}
+    missing = sorted(_linked_crates() - crates)
+    if missing:
+        found.append(f"its list of crates lacks {', '.join(missing)}")
+    if any(b"file:///" in bom or b'"timestamp"' in bom for bom in boms):
+        found.append("its list of crates tells where or when it was built")
+    detail = f"{size / 1024 / 1024:.2f} MiB, abi3, no dependencies, names {len(crates)} crates"
+    return Result(not found, "; ".join(found) or detail)
+
+
+def _crates(bom: bytes) -> list[dict[str, str]]:
+    """This one and all others, in CycloneDX."""
+    read = json.loads(bom)
+    return [read["metadata"]["component"], *read["components"]]
+
+
+def _linked_crates() -> set[str]:
+    tree = ("cargo", "tree", "--locked", "--features", "python", "--edges", "normal")
+    result = command(*tree, "--prefix", "none", "--format", "{p}")()
+    return {" ".join(line.split()[:2]) for line in result.output.splitlines() if line}
