@@ -16,7 +16,9 @@ import resource
 import time
 from typing import Any, Callable
 
-PERIODIC = ("_look", "_set_temp", "_heater_status", "get_status")
+OWN = ("_look", "get_status")
+HEATERS = ("set_temp", "get_status")  # which the module puts in place of the heater's own
+PERIODIC = (*OWN, *("heater." + name for name in HEATERS))
 EVENTS = ("connect", "ready", "shutdown", "disconnect")
 TARGETS = (45.0, 0.0, 50.0, 47.0)
 CHANGE_EVERY = 4  # calls
@@ -33,7 +35,8 @@ class ShimClock:
         self.calls = 0
         self.depth = 0  # of our calls within each other
         self.console = 0.0  # CPU seconds in respond_info so far
-        for name in PERIODIC:
+        self.connect = 0.0  # when klippy:connect was handled, on the simulator's clock
+        for name in OWN:
             # Klippy asks the object for these at klippy:connect or later.
             setattr(self.shim, name, self.timed(name, getattr(self.shim, name)))
         for event in EVENTS:
@@ -47,6 +50,17 @@ class ShimClock:
         name = "_handle_" + event
         handler = getattr(self.shim, name)
         handlers[handlers.index(handler)] = self.timed(name, handler)
+        if event == "connect":
+            handlers.insert(0, self.note_connect)
+            handlers.append(self.wrap_heater)
+
+    def note_connect(self) -> None:
+        self.connect = time.monotonic()
+
+    def wrap_heater(self) -> None:
+        heater = self.shim.heater
+        for name in HEATERS:
+            setattr(heater, name, self.timed("heater." + name, getattr(heater, name)))
 
     def wrap_console(self) -> None:
         gcode = self.printer.lookup_object("gcode")
@@ -100,7 +114,11 @@ class ShimClock:
 
     def get_status(self, eventtime: float) -> dict[str, Any]:
         state = self.shim.state
-        return {"readings": 0 if state is None else state.reading_number, "calls": self.calls}
+        return {
+            "readings": 0 if state is None else state.reading_number,
+            "calls": self.calls,
+            "connect": self.connect,
+        }
 
 
 def load_config(config: Any) -> ShimClock:
