@@ -1,26 +1,21 @@
-"""CPU and memory under load: a flood, a thousand devices, an hour of heating."""
+"""CPU and memory under load: a flood, an hour of heating."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import subprocess
-import sys
+import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import processes
+from children import Child
 from printers import Printer
 from setups import COMMUNITY, LOCAL, OURS, PLAIN, SHIMCLOCK, Bench, set_target, wait_connected
-from simulated import Simulated, environment, happens
+from simulated import Simulated, happens
 from table import Row
 
 MIB = 1024 * 1024
 RATE = 10_000
-DEVICES = 1_000
-THOUSAND = Path(__file__).with_name("thousand.py")
 
 
 def flood(bench: Bench) -> Iterator[Row]:
@@ -28,6 +23,9 @@ def flood(bench: Bench) -> Iterator[Row]:
 
     Nanoseconds of CPU from schedstat, over the flood without its first and last 2 s. The setups
     take turns. RSS is read after these 2 s and again at the end.
+
+    The floor is a Python loop that receives the same reports from the same simulator and does
+    nothing with them (bare.py): one recv() per wake-up, almost all of it the kernel's.
     """
     seconds = bench.pick(60, 10)
     total: dict[str, list[float]] = {kind: [] for kind in bench.rivals}
@@ -59,6 +57,10 @@ def flood(bench: Bench) -> Iterator[Row]:
                         driver.append(thread)
     yield Row("flood: CPU of klippy", "% core", total[OURS], goal=7)
     yield Row("flood: CPU of the driver's thread", "% core", driver)
+    floor = _bare_flood(bench, bench.pick(20, 8))
+    yield Row("flood: CPU of a bare recv() loop, the floor", "% core", floor)
+    ratios = [cpu / statistics.median(floor) for cpu in driver]
+    yield Row("flood: CPU, the driver's thread / floor", "ratio", ratios)
     yield Row("flood: readings taken per second", "1/s", rates)
     yield Row("flood: RSS growth", "MiB", grown[OURS], goal=0.5)
     if bench.anchor:
@@ -68,51 +70,20 @@ def flood(bench: Bench) -> Iterator[Row]:
         yield Row(f"flood: RSS growth ({COMMUNITY})", "MiB", grown[COMMUNITY])
 
 
-def thousand(bench: Bench) -> Iterator[Row]:
-    """1,000 devices in one process: a script without klippy opens them and drains each at 1 Hz.
-
-    Measured once each is known to be off, so without the connections of the first seconds. `drop`
-    resets all of them at once; the simulator's log says when the last is open again.
-    """
-    count = DEVICES
+def _bare_flood(bench: Bench, seconds: int) -> list[float]:
     with (
-        Simulated(bench.folder, count=count) as device,
-        _Drainer(bench, device.port, count) as drainer,
+        Simulated(bench.folder) as device,
+        Child(bench, "bare.py", "ws", str(device.port)) as bare,
     ):
-        base = drainer.next()["rss"]
-        deadline = time.monotonic() + 60
-        while drainer.next()["off_known"] < count and time.monotonic() < deadline:
-            pass
-        time.sleep(3)
-        names = processes.threads(drainer.pid)
-        yield Row(
-            "1,000 devices: driver threads", "count", value=names.count(processes.DRIVER), goal=1
-        )
-        rss = processes.memory(drainer.pid).rss
-        yield Row("1,000 devices: RSS growth", "MiB", value=(rss - base) / MIB, goal=32)
-        whole, thread = _shares(drainer.pid, bench.pick(3, 1), bench.pick(20, 8))
-        yield Row("1,000 devices: CPU of the driver's thread", "% core", thread, goal=8)
-        yield Row("1,000 devices: CPU with draining in Python", "% core", whole)
-        start = device.look()
-        device.inject("drop")
-        gone = device.wait(happens("inject", 0), 10, start)
-        assert gone is not None
-        back: dict[int, float] = {}
-        deadline = time.monotonic() + 30
-        while len(back) < count and time.monotonic() < deadline:
-            time.sleep(0.1)
-            for event in device.events[start : device.look()]:
-                if event["event"] == "open":
-                    back.setdefault(event["device"], event["t"] - gone["t"])
-        note = "" if len(back) == count else f"{count - len(back)} not in 30 s"
-        taken = list(back.values())
-        yield Row(
-            "1,000 devices: all connected again, max", "s", taken, value=max(taken), note=note
-        )
-        drainer.heat()
-        time.sleep(10)
-        _, thread = _shares(drainer.pid, 1, bench.pick(60, 8))
-        yield Row("1,000 devices heating: CPU of the driver's thread", "% core", thread)
+        device.wait(happens("open"), 10)
+        device.inject(f"flood {RATE} {seconds}")
+        time.sleep(2)
+        shares = []
+        for _ in range(2):
+            before = processes.cpu(bare.pid)
+            time.sleep((seconds - 4) / 2)
+            shares.append(processes.share(before, processes.cpu(bare.pid))[0])
+        return shares
 
 
 def heating(bench: Bench) -> Iterator[Row]:
@@ -155,54 +126,6 @@ def heating(bench: Bench) -> Iterator[Row]:
     yield Row("heating: CPU per hour of the driver's thread", "s", driver)
     for kind in (PLAIN, LOCAL):
         yield Row(f"heating: CPU per hour, {kind}", "s", per_hour[kind])
-
-
-class _Drainer:
-    """The process with a thousand devices; it reports once per second."""
-
-    def __init__(self, bench: Bench, port: int, count: int) -> None:
-        command = [sys.executable, str(THOUSAND), str(port), str(count)]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env=environment(bench.folder),
-        )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def next(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        report: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return report
-
-    def heat(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("heat\n")
-        self.process.stdin.flush()
-
-    def __enter__(self) -> _Drainer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-def _shares(pid: int, windows: int, seconds: float) -> tuple[list[float], list[float]]:
-    shares = []
-    for _ in range(windows):
-        before = processes.cpu(pid)
-        time.sleep(seconds)
-        shares.append(processes.share(before, processes.cpu(pid)))
-    return [whole for whole, _ in shares], [thread for _, thread in shares]
 
 
 def _readings(printer: Printer, kind: str) -> int:

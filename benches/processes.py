@@ -53,6 +53,7 @@ class Memory:
     """Bytes."""
 
     rss: float
+    pss: float
     private_dirty: float
 
 
@@ -61,7 +62,7 @@ def memory(pid: int) -> Memory:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
         fields[name.rstrip(":")] = float(value) * 1024
-    return Memory(fields["Rss"], fields["Private_Dirty"])
+    return Memory(fields["Rss"], fields["Pss"], fields["Private_Dirty"])
 
 
 def maps(pid: int) -> str:

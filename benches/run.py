@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import kill_rows
 import load_rows
 import reactor_rows
+import scale_rows
 import static_rows
 import wire_rows
 from printers import PrinterError
@@ -36,6 +37,8 @@ GROUPS: tuple[Callable[[Bench], Iterator[Row]], ...] = (
     static_rows.wheel,
     static_rows.unconfigured,
     static_rows.memory,
+    static_rows.guard,
+    static_rows.startup,
     wire_rows.target,
     reactor_rows.lateness,
     reactor_rows.shim,
@@ -43,8 +46,10 @@ GROUPS: tuple[Callable[[Bench], Iterator[Row]], ...] = (
     wire_rows.resync,
     wire_rows.powercut,
     load_rows.flood,
-    load_rows.thousand,
     load_rows.heating,
+    scale_rows.many,
+    scale_rows.messages,
+    scale_rows.allocations,
     kill_rows.kill,
     kill_rows.service_stop,
 )

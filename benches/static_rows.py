@@ -1,17 +1,23 @@
-"""What is there whether or not anything happens: memory, the import, the wheel."""
+"""What is there whether or not anything happens: memory, the guard, the import, the wheel."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import statistics
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import processes
-from setups import LOCAL, OURS, PLAIN, ROOT, Bench, wait_connected
-from simulated import Simulated
+from killing import guard_of
+from printers import SHIM
+from setups import LOCAL, OURS, PLAIN, ROOT, SHIMCLOCK, Bench, wait_connected
+from simulated import Simulated, happens
 from table import Row
 
 MB = 1_000_000
@@ -48,6 +54,105 @@ def memory(bench: Bench) -> Iterator[Row]:
             yield Row(f"RSS more than {base}{whose}", "MB", rss, goal=3 if is_goal else None)
             name = f"private dirty more than {base}{whose}"
             yield Row(name, "MB", dirty, goal=1 if is_goal else None)
+
+
+def guard(bench: Bench) -> Iterator[Row]:
+    """The guard beside a klippy with one device: its memory, and how long one takes to be ready.
+
+    From smaps_rollup, 3 s after the first reading. PSS counts a page that is shared as a part of
+    one; klippy's Python and wheel are the same files, so that a guard costs about that much more.
+    Ready: another guard is started just as the driver has started the first, with the same command
+    and the same memory to look at, from just before that to its one byte that it is ready. It does
+    nothing while klippy is there, and is ended at once.
+    """
+    found: list[processes.Memory] = []
+    ready: list[float] = []
+    for _ in range(bench.pick(5, 2)):
+        with (
+            Simulated(bench.folder) as device,
+            bench.printer(OURS, bench.config(OURS, device.port)) as printer,
+        ):
+            wait_connected(OURS, printer, device)
+            time.sleep(3)
+            pid = guard_of(printer)
+            found.append(processes.memory(pid))
+            ready += [_guard_start(pid) for _ in range(5)]
+    yield Row("guard: RSS", "MB", [memory.rss / MB for memory in found], goal=12)
+    yield Row("guard: PSS", "MB", [memory.pss / MB for memory in found], goal=7)
+    yield Row("guard: private dirty", "MB", [memory.private_dirty / MB for memory in found])
+    yield Row("guard: start to ready", "ms", [t * 1e3 for t in ready])
+
+
+def _guard_start(pid: int) -> float:
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    with open(f"/proc/{pid}/fd/0", "rb") as board:
+        began = time.monotonic()
+        with subprocess.Popen(command[:-1], stdin=board, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            word = other.stdout.read(1)
+            taken = time.monotonic() - began
+            other.kill()
+    if word != b"r":
+        raise RuntimeError("another guard does not get ready")
+    return taken
+
+
+def startup(bench: Bench) -> Iterator[Row]:
+    """What klippy waits for when it starts, and how soon there is a reading.
+
+    The import: a new interpreter, klippy's own where there is one, that has imported what klippy
+    has in any case, with bytecode in place; not configured: panda_breath.py alone, which Kalico
+    imports at each start; configured: and the wheel.
+
+    Connect: from the call of our klippy:connect handler ([shimclock]) to the device's open
+    connection in the simulator's log, and until the heater has a reading, looked at every 10 ms;
+    Klipper takes readings once per second.
+    """
+    modules = bench.folder / "modules"
+    modules.mkdir(exist_ok=True)
+    shutil.copy(SHIM, modules)
+    python = str(bench.python or sys.executable)
+    rounds = bench.pick(20, 5)
+    for name, what in (("not configured", "panda_breath"), ("configured", NATIVE)):
+        taken = [_import(python, modules, what) for _ in range(rounds + 1)][1:]
+        yield Row(f"{name}: import of {what}", "ms", [ms for ms, _ in taken])
+        loaded = max(count for _, count in taken)
+        yield Row(f"{name}: modules that come with {what}", "count", value=loaded)
+    opened: list[float] = []
+    live: list[float] = []
+    for _ in range(bench.pick(10, 3)):
+        with Simulated(bench.folder) as device:
+            config = bench.config(OURS, device.port, extra="\n[shimclock]\nperiod: 0\n")
+            with bench.printer(OURS, config, [SHIMCLOCK]) as printer:
+                wait_connected(OURS, printer, device)
+                now = time.monotonic()
+                began = printer.query({"shimclock": ["connect"]})["shimclock"]["connect"]
+                connection = device.wait(happens("open"), 10)
+                assert connection is not None
+                opened.append((connection["t"] - began) * 1e3)
+                live.append(now - began)
+    yield Row("klippy:connect to the open connection", "ms", opened)
+    yield Row("klippy:connect to the heater's first reading", "s", live)
+
+
+IMPORT = """
+import configparser, json, logging, os, re, sys, time, traceback
+sys.path.insert(0, sys.argv[1])
+before = set(sys.modules)
+began = time.perf_counter()
+__import__(sys.argv[2])
+taken = time.perf_counter() - began
+print(taken * 1e3, len(set(sys.modules) - before))
+"""
+
+
+def _import(python: str, folder: Path, what: str) -> tuple[float, int]:
+    """Milliseconds, and how many modules were loaded that klippy has not loaded before."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [python, "-c", IMPORT, str(folder), what]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    taken, loaded = done.stdout.split()
+    return float(taken), int(loaded)
 
 
 def unconfigured(bench: Bench) -> Iterator[Row]:

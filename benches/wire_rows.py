@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from children import Child
 from printers import Printer
 from setups import COMMUNITY, OURS, Bench, set_target, wait_connected
 from simulated import Event, Simulated, happens, settings, wants
@@ -18,6 +20,7 @@ BETWEEN = 1.4  # s
 DOWN_TIMES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0)
 GOOD = 11.0  # s; a connection that lasted 10 s is retried at once
 TWO = (45, 50)
+FRAME = b'{"settings":{"work_mode":2,"set_temp":45,"work_on":true}}' + bytes(6)  # and its head
 
 
 def target(bench: Bench) -> Iterator[Row]:
@@ -27,12 +30,19 @@ def target(bench: Bench) -> Iterator[Row]:
     simulator when it has read the frame, both with CLOCK_MONOTONIC. The setups take turns change by
     change. Turning on, changing and turning off, one after the other; frames are those until the
     next change. Contains the socket and klippy's own work, which are the same for both modules.
+
+    The floor takes turns with them: as many bytes over a TCP connection on loopback, from just
+    before the send() of this process to just after a blocking recv() of another (bare.py).
     """
     first: dict[str, list[float]] = {}
     last: dict[str, list[float]] = {}
     off: dict[str, list[float]] = {}
     frames: dict[str, list[float]] = {}
+    floor: list[float] = []
     with contextlib.ExitStack() as stack:
+        bare = stack.enter_context(Child(bench, "bare.py", "clock"))
+        line = stack.enter_context(socket.create_connection(("127.0.0.1", bare.next())))
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         devices: dict[str, tuple[Simulated, Printer]] = {}
         for kind in bench.rivals:
             device = stack.enter_context(Simulated(bench.folder))
@@ -48,7 +58,11 @@ def target(bench: Bench) -> Iterator[Row]:
                 time.sleep(BETWEEN / len(devices) * bench.random.uniform(0.9, 1.1))
                 sent[kind] = set_target(printer, wanted)
             # A change belongs to its kind until that kind's next one.
-            time.sleep(BETWEEN)
+            time.sleep(BETWEEN / 2)
+            sent_at = time.monotonic()
+            line.sendall(FRAME)
+            floor.append((bare.next() - sent_at) * 1e3)
+            time.sleep(BETWEEN / 2)
             for kind, (device, _) in devices.items():
                 device.look()
                 events = [event for event in device.events[starts[kind] :] if settings(event)]
@@ -65,6 +79,7 @@ def target(bench: Bench) -> Iterator[Row]:
     ours = first[OURS]
     yield Row("target to its frame", "ms", ours, goal=goal, note=f"{len(ours)} changes")
     yield Row("target to its frame, p99", "ms", value=percentile(ours, 0.99), goal=2)
+    yield Row("bare TCP on loopback, the floor of this", "ms", floor)
     if best:
         yield Row(f"target to its first frame ({COMMUNITY})", "ms", best)
         yield Row(f"target to the frame with work_on ({COMMUNITY})", "ms", last[COMMUNITY])
