@@ -8,7 +8,7 @@
 #              a million random histories (HISTORIES=N for another number)
 # make audit   what is known about the crates and packages of others; the oldest crates that will do;
 #              the wheel is the same when it is built elsewhere. Needs the network
-# make bench   measure
+# make bench   measure; make bench-commit makes the last run docs/performance.md
 # make wheels  what is given out, for three kinds of processor, tried on each (see .ci/wheels); as root
 #
 # make test, and make demo with a DIALECT that needs it, install mosquitto if it is missing and they
@@ -31,7 +31,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src -name '*.rs') \
 	$(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
-.PHONY: setup demo test lint audit format bench soak wheels clean klippy-python packages
+.PHONY: setup demo test lint audit format bench bench-commit soak wheels clean klippy-python packages
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.wheel
@@ -84,6 +84,9 @@ format: $(VENV)/.tools
 
 bench: setup klippy-python
 	@$(BIN)/python benches/run.py
+
+bench-commit: # measures nothing
+	@$(BIN)/python benches/commit.py
 
 HISTORIES ?= 1000000
 soak: setup klippy-python

@@ -24,6 +24,7 @@ def kill(bench: Bench) -> Iterator[Row]:
     """
     times: dict[str, list[float]] = {name: [] for name in SIGNALS}
     phases = list(PHASES)
+    by_phase: dict[str, list[float]] = {}
     for turn in range(bench.pick(50, 7)):
         for name in SIGNALS:
             phase = phases[turn % len(phases)]
@@ -35,11 +36,15 @@ def kill(bench: Bench) -> Iterator[Row]:
                     _wait_live(printer)
                     guard_of(printer)
                     heat(printer, simulator)
-                    times[name].append(kill_at(printer, simulator, phase, name, bench.random))
+                    taken = kill_at(printer, simulator, phase, name, bench.random)
+                    times[name].append(taken)
+                    by_phase.setdefault(phase, []).append(taken)
                 finally:
                     stop(printer)
     for name in SIGNALS:
         yield Row(f"{name} to heater off", "s", times[name], goal=1, note=f"{len(phases)} phases")
+    for phase, some in by_phase.items():
+        yield Row(f"killed in phase '{phase}' to heater off", "s", some, goal=1)
     every = [one for some in times.values() for one in some]
     yield Row("killed to heater off, max of all", "s", value=max(every), goal=2)
     yield Row("killed to heater off, p95 of all", "s", value=percentile(every, 0.95))

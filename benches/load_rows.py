@@ -61,7 +61,7 @@ def flood(bench: Bench) -> Iterator[Row]:
     yield Row("flood: CPU of a bare recv() loop, the floor", "% core", floor)
     ratios = [cpu / statistics.median(floor) for cpu in driver]
     yield Row("flood: CPU, the driver's thread / floor", "ratio", ratios)
-    yield Row("flood: readings taken per second", "1/s", rates)
+    yield Row("flood: readings taken per second", "1/s", rates, more_is_better=True)
     yield Row("flood: RSS growth", "MiB", grown[OURS], goal=0.5)
     if bench.anchor:
         yield Row(f"flood: CPU of klippy ({COMMUNITY})", "% core", total[COMMUNITY])

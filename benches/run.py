@@ -1,7 +1,8 @@
 """Measure: `make bench`, or `.venv/bin/python benches/run.py [--quick] [--only PATTERN]`.
 
-Prints a table and writes target/bench.json. Asserts nothing: figures depend on the machine, and
-only those of one run can be compared. Environment:
+Prints a table, and what is worse than the committed figures; writes target/bench.json and
+target/bench-samples.json. Asserts nothing: figures depend on the machine, and only those of one run
+can be compared. Environment:
 
     KLIPPER_DIR, KLIPPY_PYTHON  measure inside this Klipper or Kalico; else inside klippy_stub
     ANCHOR_MODULE               panda_breath.py of the community module, measured beside ours
@@ -23,9 +24,11 @@ from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+import commit
 import kill_rows
 import load_rows
 import reactor_rows
+import results
 import scale_rows
 import static_rows
 import wire_rows
@@ -70,21 +73,28 @@ def main() -> int:
             print(error, file=sys.stderr)
             return 2
         print(describe(bench))
+        about = results.describe(bench)
         table = Table()
         table.head()
+        done: list[str] = []
         failed = 0
         for group in groups:
             began = time.monotonic()
             try:
                 for row in group(bench):
-                    table.add(row)
+                    table.add(row, group.__name__)
+                done.append(group.__name__)
             except Exception as error:  # the others can still be measured
                 failed += 1
                 print(f"{group.__name__}: {type(error).__name__}: {error}", flush=True)
             print(f"({group.__name__}: {time.monotonic() - began:.0f} s)", flush=True)
             table.write(JSON)
+            results.keep(table, about, done)
     missed = [row.name for row in table.rows if row.met().startswith("NO")]
     print(f"{len(missed)} goals missed, {failed} groups failed; figures in {JSON}")
+    print(results.report(results.read(results.LAST)))
+    if arguments.commit:
+        commit.commit()
     return 1 if failed else 0
 
 
@@ -96,7 +106,13 @@ def parse_arguments() -> argparse.Namespace:
         "--only", metavar="PATTERN", default="*", help=f"of these groups: {names()}"
     )
     parser.add_argument("--quick", action="store_true", help="a few minutes, coarse figures")
-    return parser.parse_args()
+    parser.add_argument(
+        "--commit", action="store_true", help="write the figures to docs: see benches/commit.py"
+    )
+    arguments = parser.parse_args()
+    if arguments.commit and arguments.quick:
+        parser.error("the figures of a quick run are not for committing")
+    return arguments
 
 
 def names() -> str:

@@ -193,7 +193,7 @@ def _stream(bench: Bench, name: str, order: str, seconds: int, unit: str) -> Ite
         _, thread = processes.share(before, after)
         taken = end["readings"] - start["readings"]
         note = f"{event['count']} sent, {taken} readings"
-        yield Row(f"{name}: {unit}s per second", "1/s", value=rate, note=note)
+        yield Row(f"{name}: {unit}s per second", "1/s", value=rate, note=note, more_is_better=True)
         yield Row(f"{name}: CPU of the driver's thread", "% core", value=thread)
         yield Row(f"{name}: CPU per {unit}", "us", value=thread / 100 / rate * 1e6)
         yield Row(f"{name}: RSS growth", "MiB", value=grown, goal=0.5)

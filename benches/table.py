@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table for people and as JSON for comparing runs."""
+"""What a benchmark found, as a table for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Row:
     goal: float | None = None  # at most
     note: str = ""
     skipped: str = ""
+    more_is_better: bool = False
+    group: str = ""  # set by the table
 
     def __post_init__(self) -> None:
         if self.value is None and self.samples:
@@ -58,7 +60,8 @@ class Table:
         _print(("name", "value [min..max]", "unit", "goal", "met?"))
         print("-" * (sum(WIDTHS) + 12), flush=True)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, group: str) -> None:
+        row.group = group
         self.rows.append(row)
         _print(row.cells())
 
