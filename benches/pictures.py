@@ -21,7 +21,7 @@ from results import COMMITTED, ROOT, Results, read
 
 IMAGES = ROOT / "docs" / "images"
 WIDTH = 860
-LEFT, RIGHT, TOP, BOTTOM = 200, 36, 84, 62  # around the plots
+LEFT, RIGHT, TOP, BOTTOM = 220, 36, 84, 72  # around the plots
 ROW = 24
 FONT = "font-family='Helvetica, Arial, sans-serif'"
 INK, GRID, MUTED = "#24292f", "#d8dee4", "#64748b"
@@ -67,8 +67,9 @@ class Picture:
             self.text(x + 16, 59.5, label, f"fill='{color}'")
             x += 40 + 7 * len(label)
 
-    def write(self, path: Path, note: str) -> None:
-        self.text(24, self.height - 14, note, f"fill='{MUTED}' font-size='12'")
+    def write(self, path: Path, *notes: str) -> None:
+        for n, note in enumerate(reversed(notes)):
+            self.text(24, self.height - 14 - 17 * n, note, f"fill='{MUTED}' font-size='12'")
         path.write_text(
             "\n".join(
                 [
@@ -115,7 +116,7 @@ def _draw_stops(figures: dict[str, Any], path: Path, place: str) -> None:
             whose = COMMUNITY if match[3] else OURS
             panels[match[1]].setdefault(match[2], {})[whose] = figure["samples"]
     heights = {what: 58 + ROW * len(rows) for what, rows in panels.items()}
-    picture = Picture(TOP + sum(heights.values()) + 40, "How long Klipper stands still")
+    picture = Picture(TOP + sum(heights.values()) + 52, "How long Klipper stands still")
     legend = [("with this module", OURS), ("without any: plain Klipper", PLAIN)]
     if any(COMMUNITY in row for rows in panels.values() for row in rows.values()):
         legend.insert(1, ("with the community module", COMMUNITY))
@@ -148,8 +149,8 @@ def _draw_stops(figures: dict[str, Any], path: Path, place: str) -> None:
                 picture.line(ends[0], place_y, ends[1], place_y, whose, "stroke-width='2'")
                 picture.dot(_log_x(statistics.median(taken)), place_y, 4.5, whose)
         top += heights[what]
-    note = "Dots are medians, lines reach from the smallest to the largest. Logarithmic. "
-    picture.write(path, note + place)
+    note = "Dots are medians, lines go from the smallest to the largest; the scale is logarithmic."
+    picture.write(path, note, place)
 
 
 # How long the heater stays on
@@ -157,7 +158,7 @@ def _draw_stops(figures: dict[str, Any], path: Path, place: str) -> None:
 
 def _draw_off(figures: dict[str, Any], path: Path, place: str) -> None:
     rows: list[tuple[str, list[float]]] = []
-    for pattern, word in ((SIGNAL, "by {}"), (PHASE, "in phase: {}")):
+    for pattern, word in ((SIGNAL, "by {}"), (PHASE, "phase: {}")):
         for name, figure in figures.items():
             match = pattern.match(name)
             if match and figure.get("samples"):
@@ -177,7 +178,7 @@ def _draw_off(figures: dict[str, Any], path: Path, place: str) -> None:
         picture.line(x(tick / 5), top, x(tick / 5), bottom, GRID)
         picture.text(x(tick / 5), bottom + 18, f"{tick / 5:g} s", "text-anchor='middle'")
     picture.line(x(1.0), top - 8, x(1.0), bottom, MUTED, "stroke-dasharray='5 4'")
-    picture.text(x(1.0), top - 13, "goal", f"text-anchor='middle' fill='{MUTED}'")
+    picture.text(x(1.0), top - 13, "goal of the median", f"text-anchor='middle' fill='{MUTED}'")
     dice = random.Random(1)  # the same picture from the same figures
     for n, (label, samples) in enumerate(rows):
         y = top + ROW * 1.2 * (n + 0.5)

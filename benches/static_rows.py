@@ -67,7 +67,7 @@ def guard(bench: Bench) -> Iterator[Row]:
     """
     found: list[processes.Memory] = []
     ready: list[float] = []
-    for _ in range(bench.pick(5, 2)):
+    for _ in range(bench.pick(4, 2)):
         with (
             Simulated(bench.folder) as device,
             bench.printer(OURS, bench.config(OURS, device.port)) as printer,
@@ -120,7 +120,7 @@ def startup(bench: Bench) -> Iterator[Row]:
         yield Row(f"{name}: modules that come with {what}", "count", value=loaded)
     opened: list[float] = []
     live: list[float] = []
-    for _ in range(bench.pick(10, 3)):
+    for _ in range(bench.pick(7, 3)):
         with Simulated(bench.folder) as device:
             config = bench.config(OURS, device.port, extra="\n[shimclock]\nperiod: 0\n")
             with bench.printer(OURS, config, [SHIMCLOCK]) as printer:
