@@ -6,6 +6,7 @@ pictures beside it. A run of some groups replaces theirs; the others stay as the
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -45,8 +46,10 @@ def commit() -> None:
     document = DOCUMENT.read_text()
     before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
+    for name in pictures.draw(merged):
+        # Only now: a link to a picture that is not there yet would be a broken one.
+        before = re.sub(rf"<!-- {name}: (.+?) -->", rf"![\1](images/{name})", before)
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{describe(merged)}\n{END}{after}")
-    pictures.draw(merged)
     print(f"written: {COMMITTED.name}, {DOCUMENT.name} and its pictures, in docs")
 
 

@@ -83,15 +83,19 @@ class Picture:
         )
 
 
-def draw(found: Results, folder: Path = IMAGES) -> None:
-    """Each picture whose figures are there."""
+def draw(found: Results, folder: Path = IMAGES) -> list[str]:
+    """Each picture whose figures are there; their names."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = found["figures"]
     place = f"{found['about']['klippy']}, {found['about']['processor']}"
+    names = []
     if any(BASE.match(name) for name in figures):
         _draw_stops(figures, folder / "stops.svg", place)
+        names.append("stops.svg")
     if any(SIGNAL.match(name) for name in figures):
         _draw_off(figures, folder / "off.svg", place)
+        names.append("off.svg")
+    return names
 
 
 # How long Klipper stands still

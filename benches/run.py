@@ -94,7 +94,11 @@ def main() -> int:
     print(f"{len(missed)} goals missed, {failed} groups failed; figures in {JSON}")
     print(results.report(results.read(results.LAST)))
     if arguments.commit:
-        commit.commit()
+        try:
+            commit.commit()
+        except commit.NotCommittedError as error:
+            failed += 1
+            print(f"not committed: {error}")
     return 1 if failed else 0
 
 
