@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,15 +34,26 @@ class Child:
             start_new_session=True,
             env={**environment(bench.folder), **(environ or {})},
         )
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put("")
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
-    def next(self) -> Any:
+    def next(self, timeout: float = 60.0) -> Any:
         """Its next line, as JSON."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        try:
+            line = self.lines.get(timeout=timeout)
+        except queue.Empty:
+            raise RuntimeError(f"{self.process.args!r} says nothing") from None
         if not line:
             raise RuntimeError(f"{self.process.args!r} has ended")
         return json.loads(line)
@@ -61,6 +74,7 @@ class Child:
     ) -> None:
         self.process.kill()
         self.process.wait()
+        self.reader.join()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()

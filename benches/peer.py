@@ -103,18 +103,20 @@ class Device:
                 pass
             raise OSError("closed, as it should be")
         end = began + float(arguments[0])
-        if word == "large":
-            while time.monotonic() < end:
-                connection.sendall(LARGE)
-                sent += 1
-        elif word == "bytes":
-            gap = 1.0 / float(arguments[1])
-            while time.monotonic() < end:
-                for byte in REPORT:
-                    connection.sendall(bytes([byte]))
+        try:
+            if word == "large":
+                while time.monotonic() < end:
+                    connection.sendall(LARGE)
                     sent += 1
-                    time.sleep(max(0.0, began + sent * gap - time.monotonic()))
-        say("sent", device=self.number, count=sent, seconds=time.monotonic() - began)
+            elif word == "bytes":
+                gap = 1.0 / float(arguments[1])
+                while time.monotonic() < end:
+                    for byte in REPORT:
+                        connection.sendall(bytes([byte]))
+                        sent += 1
+                        time.sleep(max(0.0, began + sent * gap - time.monotonic()))
+        finally:  # even if the other side has closed
+            say("sent", device=self.number, count=sent, seconds=time.monotonic() - began)
 
 
 def handshake(connection: socket.socket) -> bool:

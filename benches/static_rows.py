@@ -87,7 +87,7 @@ def _guard_start(pid: int) -> float:
     command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     with open(f"/proc/{pid}/fd/0", "rb") as board:
         began = time.monotonic()
-        with subprocess.Popen(command[:-1], stdin=board, stdout=subprocess.PIPE) as other:
+        with subprocess.Popen(command, stdin=board, stdout=subprocess.PIPE) as other:
             assert other.stdout is not None
             word = other.stdout.read(1)
             taken = time.monotonic() - began
