@@ -161,19 +161,21 @@ def _draw_stops(figures: dict[str, Any], path: Path, place: str) -> None:
 
 
 def _draw_off(figures: dict[str, Any], path: Path, place: str) -> None:
-    rows: list[tuple[str, list[float]]] = []
-    for pattern, word in ((SIGNAL, "by {}"), (PHASE, "phase: {}")):
+    parts = {"by signal": SIGNAL, "by phase": PHASE}
+    rows: list[tuple[str, list[float]]] = []  # a part's name has no samples
+    for part, pattern in parts.items():
+        rows.append((part, []))
         for name, figure in figures.items():
             match = pattern.match(name)
             if match and figure.get("samples"):
-                rows.append((word.format(match[1]), figure["samples"]))
-    total = sum(len(samples) for label, samples in rows if label.startswith("by "))
-    longest = max(max(samples) for _, samples in rows)
-    last = max(1.2, math.ceil(longest * 5) / 5)
-    title = f"Klipper is killed: until the heater is off, {total} kills"
-    top = 70.0
-    picture = Picture(top + ROW * 1.2 * len(rows) + BOTTOM + 12, title)
-    bottom = top + ROW * 1.2 * len(rows)
+                rows.append((match[1], figure["samples"]))
+    samples = [one for _, some in rows for one in some]
+    last = max(1.2, math.ceil(max(samples) * 5) / 5)
+    kills = len(samples) // len(parts)
+    title = f"Klipper is killed: until the heater is off, {kills} kills"
+    top, row_height = 70.0, ROW * 1.15
+    bottom = top + row_height * len(rows)
+    picture = Picture(bottom + BOTTOM, title)
 
     def x(seconds: float) -> float:
         return LEFT + seconds / last * (WIDTH - LEFT - RIGHT)
@@ -184,17 +186,18 @@ def _draw_off(figures: dict[str, Any], path: Path, place: str) -> None:
     picture.line(x(1.0), top - 8, x(1.0), bottom, MUTED, "stroke-dasharray='5 4'")
     picture.text(x(1.0), top - 13, "goal of the median", f"text-anchor='middle' fill='{MUTED}'")
     dice = random.Random(1)  # the same picture from the same figures
-    for n, (label, samples) in enumerate(rows):
-        y = top + ROW * 1.2 * (n + 0.5)
+    for n, (label, some) in enumerate(rows):
+        y = top + row_height * (n + 0.5)
+        if not some:
+            picture.text(24, y + 4.5, label, "font-weight='bold'")
+            continue
         picture.text(LEFT - 12, y + 4.5, label, "text-anchor='end'")
-        for taken in samples:
+        for taken in some:
             picture.dot(x(taken), y + dice.uniform(-7, 7), 3, OURS, "fill-opacity='0.45'")
-        middle = x(statistics.median(samples))
+        middle = x(statistics.median(some))
         picture.line(middle, y - 11, middle, y + 11, COMMUNITY, "stroke-width='2.5'")
-    note = (
-        "Each dot is a kill, each in both parts; bars are medians. The simulated device switches "
-    )
-    picture.write(path, f"{note}every 250 ms. {place}")
+    note = "A dot is a kill, once by signal and once by phase; bars are medians. "
+    picture.write(path, note + "The simulated device switches every 250 ms.", place)
 
 
 def main() -> None:
