@@ -116,9 +116,9 @@ def _draw_stops(figures: dict[str, Any], path: Path, place: str) -> None:
     panels: dict[str, dict[str, dict[str, list[float]]]] = {what: {} for what in STOPS}
     for name, figure in figures.items():
         match = MORE.match(name)
-        if match and figure.get("samples"):
+        if match and not figure.get("note", "").startswith("skipped"):
             whose = COMMUNITY if match[3] else OURS
-            panels[match[1]].setdefault(match[2], {})[whose] = figure["samples"]
+            panels[match[1]].setdefault(match[2], {})[whose] = figure.get("samples", [])
     heights = {what: 58 + ROW * len(rows) for what, rows in panels.items()}
     picture = Picture(TOP + sum(heights.values()) + 52, "How long Klipper stands still")
     legend = [("with this module", OURS), ("without any: plain Klipper", PLAIN)]
@@ -148,6 +148,10 @@ def _draw_stops(figures: dict[str, Any], path: Path, place: str) -> None:
             picture.text(LEFT - 12, y + 4.5, fault, "text-anchor='end'")
             for whose, more in sorted(row.items()):
                 place_y = y + (4 if whose == COMMUNITY else -4) * (len(row) > 1)
+                if not more:
+                    where = f"text-anchor='end' fill='{whose}'"
+                    picture.text(WIDTH - RIGHT, y + 4.5, "never came to it", where)
+                    continue
                 taken = [plain + one for one in more]
                 ends = _log_x(min(taken)), _log_x(max(taken))
                 picture.line(ends[0], place_y, ends[1], place_y, whose, "stroke-width='2'")
