@@ -35,7 +35,9 @@ impl Process {
 
 /// When the process was started, and its state.
 fn stat(pid: u32) -> io::Result<(u64, char)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Its first thread's, which are the process's. qemu-user makes `/proc/{pid}/stat` up for the
+    // process itself, with another start than everybody else sees.
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat"))?;
     // The name in parentheses may contain anything, parentheses too.
     let after = text.rsplit_once(')').map_or("", |(_, after)| after);
     let mut fields = after.split_whitespace();
