@@ -93,6 +93,28 @@ def test_r8_killed_at_any_moment_the_heater_goes_off(
     assert seconds < 20.0, "the figures are in make bench"
 
 
+def test_r8_a_guard_that_gets_ready_when_nobody_is_left_to_tell_turns_off(
+    start: Start, simulate: Simulate
+) -> None:
+    simulator = simulate()
+    printer = heated_for_a_while(start, simulator)
+    first = guard_of(printer)
+    command = Path(f"/proc/{first}/cmdline").read_bytes().split(b"\0")[:-1]
+    mark = simulator.mark()
+    printer.signal(signal.SIGSTOP)  # it starts none itself
+    unheard, words = os.pipe()
+    os.close(unheard)
+    with open(f"/proc/{first}/fd/0", "r+b") as board:
+        second = subprocess.Popen(command, stdin=board, stdout=words)
+    os.close(words)
+    with second:
+        os.kill(first, signal.SIGKILL)
+        kill(printer)
+        simulator.wait_for("state", mark, work_on=0)
+        assert second.wait(30) == 0
+    assert "the device has confirmed off" in guard_log(printer)
+
+
 def test_r8_it_does_nothing_when_off_was_known(start: Start, simulate: Simulate) -> None:
     simulator = simulate()
     printer = start(simulator.section())

@@ -65,7 +65,7 @@ fn serve(process: Process, record: Record) -> io::Result<()> {
     let board = reader.file().try_clone_to_owned()?;
     block_on(async {
         let terminations = terminations()?;
-        ready()?;
+        ready();
         // Its other end sees when we have ended, however we end.
         let _introduced = service::introduce(process, board);
         Watcher::new(Role::Guard, process, reader, record)
@@ -75,10 +75,10 @@ fn serve(process: Process, record: Record) -> io::Result<()> {
     })?
 }
 
-/// Says that it is ready: one byte through the pipe whose other end the driver holds.
-fn ready() -> io::Result<()> {
-    rustix::io::write(rustix::stdio::stdout(), b"r")?;
-    Ok(())
+/// Says that it is ready: one byte through the pipe whose other end the driver holds. If nobody does
+/// any more, klippy has ended while we were starting, and there is all the more to do.
+fn ready() {
+    let _ = rustix::io::write(rustix::stdio::stdout(), b"r");
 }
 
 /// Counts SIGTERM and SIGINT, both of which are blocked.
